@@ -1,0 +1,1 @@
+"""Data sets held as tensors: names, loading, batches, corruption. Import from the files: this one is empty."""

@@ -1,0 +1,228 @@
+"""The registry of pruning methods: name -> its choices, defaults, paper, and what is true of it.
+
+A method is five small choices (score, budget, selection, rounds, program) and the facts that the generic tests and
+the checks read. Adding one is a score function and an entry here, or ``ticketlab.register`` in the user's own code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ticketlab import program as programs
+from ticketlab import rounds as paths
+from ticketlab.errors import InputError, unknown
+from ticketlab.program import Program
+from ticketlab.scores.grasp import grasp
+from ticketlab.scores.magnitude import magnitude
+from ticketlab.scores.snip import snip
+from ticketlab.scores.synflow import synflow
+from ticketlab.scoring import MODES, ScoreFunction
+from ticketlab.select import SELECTIONS
+
+BUDGETS = ("global", "uniform", "erk", "smart")
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a mask is found.
+
+    Attributes:
+        score: ``(Scoring) -> {name: tensor}`` or ``(model, batches, loss) -> {name: tensor}``, high = keep; None
+            for methods that only count.
+        budget: "global" (one ranking over all layers), or "uniform", "erk", "smart" (per-layer counts).
+        select: "top-k", "random" or "inverted".
+        rounds: prune this often on the exponential path, scoring anew each time.
+        mode: of the scoring copy: "train", "eval" or "keep". Decides what batch norm does.
+        program: makes the program from the options it takes and the sparsity.
+        options: every option and its default; others are refused.
+        parts: into how many batches a study splits the scoring sample.
+        passes: forward-plus-backward passes over the scoring sample, for time estimates.
+        reads_data, reads_weights, needs_trained: what the mask depends on.
+    """
+
+    name: str
+    score: ScoreFunction | None = None
+    budget: str = "global"
+    select: str = "top-k"
+    rounds: int = 1
+    mode: str = "train"
+    program: Callable[[float, Mapping[str, Any]], Program] = lambda sparsity, options: programs.at_init()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    paper: str = ""
+    summary: str = ""
+    parts: int = 1
+    passes: float = 1.0
+    reads_data: bool = True
+    reads_weights: bool = True
+    needs_trained: bool = False
+    revision: int = 1
+
+    @property
+    def needs(self) -> str:
+        """What the method needs, in words."""
+        needs = [*(["data"] if self.reads_data else []), *(["a trained net"] if self.needs_trained else [])]
+        return " and ".join(needs) or "nothing"
+
+
+def _imp(sparsity: float, options: Mapping[str, Any]) -> Program:
+    rounds = options["rounds"] or paths.rounds_needed(sparsity, options["share"])
+    return programs.iterative(int(rounds), options["rewind"])
+
+
+_FRAME: dict[str, Any] = {"mode": None, "select": None, "budget": None, "rounds": None}
+_SMART = {"form": "resnet", "linear_keep": 0.3, "decay": "quadratic", "compat": None}
+
+METHODS: dict[str, Method] = {
+    m.name: m
+    for m in (
+        Method(
+            "random",
+            budget="uniform",
+            select="random",
+            reads_data=False,
+            reads_weights=False,
+            passes=0,
+            summary="uniformly random positions, the same keep ratio in every layer",
+            paper="baseline",
+        ),
+        Method(
+            "erk",
+            budget="erk",
+            select="random",
+            reads_data=False,
+            reads_weights=False,
+            passes=0,
+            summary="random positions, Erdős-Rényi-kernel keep ratios",
+            paper="Evci et al., ICML 2020",
+        ),
+        Method(
+            "smart-ratio",
+            budget="smart",
+            select="random",
+            reads_data=False,
+            reads_weights=False,
+            passes=0,
+            options=_SMART,
+            summary="the random ticket: random positions, keep ratios that fall with depth",
+            paper="Su et al., NeurIPS 2020",
+        ),
+        Method(
+            "magnitude",
+            score=magnitude,
+            reads_data=False,
+            passes=0,
+            mode="keep",
+            summary="the largest weights at initialisation, over all layers",
+            paper="Frankle et al., ICLR 2021",
+        ),
+        Method(
+            "snip",
+            score=snip,
+            options={"accumulate": "gradient"},
+            summary="connection sensitivity |w dL/dw| at initialisation",
+            paper="Lee et al., ICLR 2019",
+        ),
+        Method(
+            "grasp",
+            score=grasp,
+            options={"temperature": 200.0, "redraw_classifier": True},
+            parts=2,
+            passes=4,
+            summary="gradient flow w (Hg) at initialisation",
+            paper="Wang et al., ICLR 2020",
+        ),
+        Method(
+            "synflow",
+            score=synflow,
+            rounds=100,
+            mode="eval",
+            reads_data=False,
+            options={"bias": "keep"},
+            passes=2,
+            summary="synaptic flow, data-free, 100 rounds",
+            paper="Tanaka et al., NeurIPS 2020",
+        ),
+        Method(
+            "lottery",
+            score=magnitude,
+            mode="keep",
+            needs_trained=True,
+            passes=0,
+            program=lambda sparsity, options: programs.rewound(options["rewind"]),
+            options={"rewind": 0.0, "classifier": "pruned"},
+            summary="train, remove the smallest weights at once, rewind, train again",
+            paper="Frankle & Carbin, ICLR 2019; one-shot as in Su et al., NeurIPS 2020",
+        ),
+        Method(
+            "imp",
+            score=magnitude,
+            mode="keep",
+            needs_trained=True,
+            passes=0,
+            program=_imp,
+            options={"rewind": 0.0, "share": 0.2, "rounds": 0},
+            summary="iterative magnitude pruning: 20% of the rest each time, rewinding to init or to epoch `rewind`",
+            paper="Frankle & Carbin, ICLR 2019; Frankle et al., ICML 2020",
+        ),
+    )
+}
+
+
+def register(method: Method) -> Method:
+    """Add a method of your own under its name, for ``prune``, ``check`` and the command line.
+
+    Raises:
+        InputError: the name is taken, or one of the choices is unknown.
+    """
+    if method.name in METHODS:
+        raise InputError(f"asked to register {method.name!r}, got a name that is taken.")
+    METHODS[method.name] = validated(method)
+    return method
+
+
+def validated(method: Method) -> Method:
+    """The same method, after checking its choices."""
+    for kind, asked, known in (
+        ("budget", method.budget, BUDGETS),
+        ("selection", method.select, tuple(SELECTIONS)),
+        ("mode", method.mode, MODES),
+    ):
+        if asked not in known:
+            raise unknown(kind, asked, known)
+    if method.score is None and method.select != "random":
+        raise InputError(f"method {method.name!r} selects by {method.select!r}, got no score to select by.")
+    if method.score is not None and method.select == "random":
+        method = replace(method, score=None)
+    if not isinstance(method.rounds, int) or method.rounds < 1:
+        raise InputError(f"asked {method.name} for {method.rounds} rounds, got fewer than one.")
+    return method
+
+
+def configured(method: Method, options: Mapping[str, Any]) -> tuple[Method, dict[str, Any]]:
+    """The method with its frame options (mode, select, budget, rounds) set, and the options left for its parts.
+
+    Raises:
+        InputError: an option that the method does not have, or a value of the wrong kind.
+    """
+    own = dict(method.options)
+    frame: dict[str, Any] = {}
+    for name, value in options.items():
+        if name in own:
+            own[name] = _same_kind(method.name, name, own[name], value)
+        elif name in _FRAME:
+            frame[name] = value
+        else:
+            raise unknown(f"option of {method.name}", name, [*own, *_FRAME])
+    if frame.get("budget") == "smart":
+        own = {**_SMART, **own}
+    return validated(replace(method, **frame)), own
+
+
+def _same_kind(method: str, name: str, default: Any, value: Any) -> Any:
+    if isinstance(default, bool) != isinstance(value, bool) or (
+        isinstance(default, (int, float)) and not isinstance(value, (int, float))
+    ):
+        raise InputError(f"asked for {method},{name}={value!r}, got a default of {default!r}: give the same kind.")
+    return type(default)(value) if isinstance(default, float) else value

@@ -1,0 +1,180 @@
+"""prune: one mask for one model."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ticketlab import budget as budgets
+from ticketlab import select, seeding
+from ticketlab.errors import InputError
+from ticketlab.mask import Mask
+from ticketlab.methods import Method, configured
+from ticketlab.parameters import Filter, prunable
+from ticketlab.rounds import kept_after, sparsity_after
+from ticketlab.scoring import Batch, Loss, ScoreFunction, call_score, private_scoring
+from ticketlab.spec import resolve
+
+
+def prune(
+    model: nn.Module,
+    method: str | Method | ScoreFunction,
+    sparsity: float,
+    *,
+    data: Iterable[Batch] | None = None,
+    loss: Loss | None = None,
+    seed: int = 0,
+    prunable: Filter | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    **options: Any,
+) -> Mask:
+    """Find a mask that keeps exactly ``round((1 - sparsity) * total)`` weights of the model as it is.
+
+    Nothing is trained and nothing of the model changes: weights, buffers, modes, gradients, hooks and the global
+    random state stay bit-identical. A method that ranks trained weights (``lottery``, ``imp``) ranks those that
+    the model has; :func:`ticketlab.find` does the training too.
+
+    Args:
+        method: a registered name, with options if you like ("grasp,temperature=1"); a ``Method``; or a score
+            function ``(Scoring) -> {name: tensor}`` or ``(model, batches, loss) -> {name: tensor}``, high = keep.
+        sparsity: the fraction removed, in [0, 1).
+        data: ``(inputs, targets)`` batches, used exactly as given, in order.
+        loss: ``(outputs, targets) -> scalar``; cross-entropy by default.
+        seed: decides ties and whatever the method draws.
+        prunable: ``(name, parameter) -> bool`` restricts which weights are pruned (and counted).
+        input_shape: of one input without the batch dimension, for methods that need a shape but no data.
+        options: of the method.
+
+    Raises:
+        InputError: unknown names or options, a sparsity outside [0, 1), a budget that cannot be met, missing
+            data, NaN scores, or a model without prunable weights.
+    """
+    found, spec_options = resolve(method)
+    chosen, own = configured(found, {**spec_options, **options})
+    return find_mask(
+        model,
+        chosen,
+        own,
+        sparsity,
+        batches=_checked_batches(data),
+        loss=loss,
+        seed=seed,
+        where=prunable,
+        input_shape=input_shape,
+    )
+
+
+def find_mask(
+    model: nn.Module,
+    method: Method,
+    options: Mapping[str, Any],
+    sparsity: float,
+    *,
+    batches: list[Batch],
+    loss: Loss | None = None,
+    seed: int = 0,
+    where: Filter | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    start: Mapping[str, Tensor] | None = None,
+    invert: bool = False,
+) -> Mask:
+    """The mask that a configured method finds, from ``start`` (a mask; dense by default) on."""
+    weights = prunable(model, where)
+    shapes = {name: tuple(w.shape) for name, w in weights.items()}
+    total = sum(w.numel() for w in weights.values())
+    budgets.check_sparsity(sparsity)
+    if input_shape is None and batches:
+        input_shape = tuple(batches[0][0].shape[1:])
+    if method.score is not None and method.reads_data and not batches:
+        raise InputError(f"asked for {method.name}, which reads data, got no data. Pass data=[(inputs, targets), ...].")
+
+    pinned = _pinned(shapes, options, total, sparsity)
+    alive = dict(start) if start is not None else dict(Mask.dense(weights))
+    choose = _selection(method.select, invert)
+    for round_ in range(1, method.rounds + 1):
+        scores: Mapping[str, Tensor] = {}
+        if method.score is not None:
+            with private_scoring(
+                model,
+                list(weights),
+                mask=alive,
+                batches=batches,
+                loss=loss,
+                seed=seeding.derive(seed, "round", round_),
+                mode=method.mode,
+                input_shape=input_shape,
+                options=accepted(method.score, options),
+            ) as scoring:
+                scores = call_score(method.score, scoring)
+        kept = _budget(method, options, shapes, sparsity, round_)
+        if isinstance(kept, int):
+            kept -= sum(alive[name].numel() for name in pinned)
+        free = {name: mask for name, mask in alive.items() if name not in pinned}
+        alive = {**alive, **choose(scores, kept, free, seed)}
+    return Mask(
+        alive,
+        {
+            "method": method.name,
+            "options": {k: v for k, v in options.items() if _is_plain(v)},
+            "sparsity": sparsity,
+            "seed": seed,
+            "torch": torch.__version__,
+        },
+    )
+
+
+def _selection(name: str, invert: bool) -> select.Select:
+    """The method's selection, turned round for the invert check."""
+    turned = {"top-k": "inverted", "inverted": "top-k"}
+    return select.SELECTIONS[turned.get(name, name) if invert else name]
+
+
+def _pinned(
+    shapes: Mapping[str, tuple[int, ...]], options: Mapping[str, Any], total: int, sparsity: float
+) -> set[str]:
+    """Layers that stay dense though they count: the linear ones, in the original paper's lottery tickets."""
+    if options.get("classifier", "pruned") == "pruned":
+        return set()
+    linear = {name for name, shape in shapes.items() if len(shape) == 2}
+    fixed, kept = sum(math.prod(shapes[n]) for n in linear), budgets.total(total, sparsity)
+    if fixed > kept:
+        raise InputError(
+            f"asked to keep {kept} of {total} weights, but the dense classifier alone has {fixed}. "
+            "Ask for less sparsity, or classifier=pruned."
+        )
+    return linear
+
+
+def _budget(
+    method: Method, options: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], sparsity: float, round_: int
+) -> int | dict[str, int]:
+    if method.budget == "global":
+        total = sum(math.prod(shape) for shape in shapes.values())
+        return kept_after(total, sparsity, round_, method.rounds)
+    counts = {"uniform": budgets.uniform, "erk": budgets.erk, "smart": budgets.smart}[method.budget]
+    return counts(shapes, sparsity_after(sparsity, round_, method.rounds), **accepted(counts, options))
+
+
+def accepted(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a function takes by name."""
+    names = inspect.signature(function).parameters
+    return {name: value for name, value in options.items() if name in names}
+
+
+def _checked_batches(data: Iterable[Batch] | None) -> list[Batch]:
+    batches = list(data) if data is not None else []
+    for index, batch in enumerate(batches):
+        if not (isinstance(batch, (tuple, list)) and len(batch) == 2):
+            raise InputError(
+                f"asked for data as (inputs, targets) batches, got {type(batch).__name__} as batch {index}."
+            )
+    return [(inputs, targets) for inputs, targets in batches]
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (str, int, float, bool))

@@ -1,0 +1,156 @@
+"""What goes around the numbers: warnings above, the foot below."""
+
+from __future__ import annotations
+
+from ticketlab.report.reading import Results, number, part, rows, sparsities
+from ticketlab.report.words import duration, percent, points, short
+
+POSITIVE_CONTROL = "invert"
+
+
+def warnings(results: Results) -> list[str]:
+    """What a reader must know before believing a row."""
+    found = []
+    if results.get("complete") is False:
+        done, total = results.get("steps_done"), results.get("steps_total")
+        steps = f": {done} of {total} steps done" if done is not None and total is not None else ""
+        found.append(f"The study is not complete{steps}. Rows may be missing, and verdicts may still come.")
+    if results.get("verdicts") and not results.get("dense"):
+        found.append("No dense run: the best ticket of the study stands in for the dense accuracy.")
+    for row in rows(results, "controls"):
+        if row.get("passed") is False:
+            found.append(
+                f"Control failed for {where(row)}: {row.get('summary') or 'no details'}. Its row is void."
+            )
+    for row in rows(results, "diagnosis"):
+        found += _diagnosis(row)
+    for row in rows(results, "verdicts"):
+        if row.get("check") == POSITIVE_CONTROL and row.get("verdict") not in ("uses", None):
+            found.append(
+                f"The positive control found no drop for {where(row)} (verdict: {short(row.get('verdict'))}): "
+                "keeping the worst-scored weights should cost accuracy. Read its other rows with care."
+            )
+        if row.get("verdict") == "does not use" and row.get("population_holds") is False:
+            found.append(
+                f"{where(row)}: holds on this test set; with other test images the drop could exceed the margin."
+            )
+    return found
+
+
+def where(row: object) -> str:
+    """`snip · rearrange at 90%`."""
+    if not isinstance(row, dict):
+        return ""
+    names = " · ".join(str(row[key]) for key in ("method", "label", "check") if row.get(key))
+    sparsity = percent(row.get("sparsity"))
+    return f"{names} at {sparsity}" if sparsity else names
+
+
+def _diagnosis(row: object) -> list[str]:
+    if not isinstance(row, dict):
+        return []
+    empty = [str(name) for name in row.get("empty_layers") or []]
+    if not empty:
+        return []
+    listed = ", ".join(empty[:4]) + (f" and {len(empty) - 4} more" if len(empty) > 4 else "")
+    return [f"{where(row)}: no weight left in {listed}. Nothing passes through an empty layer."]
+
+
+def margin(results: Results) -> str:
+    """The margin of the study, with the rule it came from."""
+    statistics = part(results, "statistics")
+    value, rule = points(statistics.get("margin")), statistics.get("margin_rule")
+    if not value:
+        return "No margin was set, so no row can be found to be inside it."
+    return f"Margin: {value} points" + (f" ({rule})." if rule else ".")
+
+
+def foot(results: Results) -> list[str]:
+    """Family, looks, margin, what the intervals cover, and how often such a report is wrong."""
+    statistics, data = part(results, "statistics"), part(results, "data")
+    lines = []
+    if statistics:
+        lines += [_family(results), _looks(results), margin(results)]
+    images = len(data.get("in_shape") or []) == 3
+    size = f" of {data['test']:,} {'images' if images else 'samples'}" if number(data.get("test")) else ""
+    lines.append(
+        "Intervals cover variation between training runs (initialisation, data order, mask draw) of this recipe "
+        f"on this test set{size}."
+    )
+    if statistics:
+        lines.append(_chance(results))
+    return [line for line in lines if line]
+
+
+def _family(results: Results) -> str:
+    statistics = part(results, "statistics")
+    size, family = statistics.get("family_size"), statistics.get("family")
+    rule = str(statistics.get("multiplicity") or "none")
+    if size is None:
+        return ""
+    of = f" (one family per {family})" if family and family not in ("report", "study", "all") else ""
+    plural = "comparison" if size == 1 else "comparisons"
+    return f"Family: {size} {plural}{of}; correction: {rule}; level {percent(statistics.get('alpha'))}."
+
+
+def _looks(results: Results) -> str:
+    statistics = part(results, "statistics")
+    planned, done = statistics.get("looks") or [], statistics.get("looks_done") or []
+    if not planned:
+        return ""
+    noun = "look" if len(planned) == 1 else "looks"
+    return f"{len(planned)} planned {noun}, at {short(planned)} seeds; taken: {short(done) or 'none yet'}."
+
+
+def _chance(results: Results) -> str:
+    statistics = part(results, "statistics")
+    alpha, size = number(statistics.get("alpha")), number(statistics.get("family_size"))
+    rule = str(statistics.get("multiplicity") or "none").lower()
+    if alpha is None:
+        return ""
+    level = percent(alpha)
+    if rule == "bh":
+        return f"Of the verdicts of each kind, about {level} may be wrong."
+    if rule == "none" and size != 1:
+        rows_wrong = f" (about {alpha * size:.2g} of {size:g} rows)" if size else ""
+        return f"No correction: each row stands for itself, and about {level} of the rows{rows_wrong} may be wrong."
+    return (
+        f"At most {level} of such reports contain a false 'uses it' or 'better without'; "
+        f"at most {level} contain a false 'does not use it'."
+    )
+
+
+def headline(results: Results) -> list[tuple[str, str]]:
+    """The facts of the study in a few short pairs."""
+    data, model = part(results, "data"), part(results, "model")
+    dense, statistics = part(results, "dense"), part(results, "statistics")
+    facts = []
+    if data:
+        counts = [f"{data[key]:,} {key}" for key in ("train", "test") if number(data.get(key)) is not None]
+        facts.append(("data", ", ".join([short(data.get("name")), *counts])))
+    if model:
+        prunable = number(model.get("prunable"))
+        weights = f", {prunable:,.0f} prunable weights" if prunable is not None else ""
+        facts.append(("model", short(model.get("name")) + weights))
+    if sparsities(results):
+        facts.append(("sparsity", ", ".join(percent(s) for s in sparsities(results))))
+    if statistics.get("seeds") is not None:
+        facts.append(("seeds", short(statistics["seeds"])))
+    if number(dense.get("mean")) is not None:
+        spread = points(dense.get("sd"))
+        sd = f", sd {spread}" if spread else ""
+        facts.append(("dense", f"{points(dense['mean'])}% (n = {short(dense.get('n'))}{sd})"))
+    if number(data.get("chance")) is not None:
+        facts.append(("chance", f"{points(data['chance'])}%"))
+    return facts
+
+
+def answer(results: Results) -> str:
+    """The answer in words; a study without one says so."""
+    return str(results.get("answer") or "No answer yet: no comparison has been decided.").strip()
+
+
+def total_time(results: Results) -> str:
+    """Training time of all runs together, or nothing when none was measured."""
+    seconds = [number(run.get("seconds")) or 0.0 for run in rows(results, "runs")]
+    return duration(sum(seconds)) if sum(seconds) > 0 else ""

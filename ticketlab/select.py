@@ -1,0 +1,128 @@
+"""Selection: scores and a budget become a mask with exactly the budgeted number of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from ticketlab import seeding
+from ticketlab.errors import InputError
+from ticketlab.threshold import kth_largest
+
+Scores = Mapping[str, Tensor]
+Tensors = dict[str, Tensor]
+Budget = int | Mapping[str, int]
+Select = Callable[[Scores, Budget, Mapping[str, Tensor], int], Tensors]
+
+
+def top_k(scores: Scores, budget: Budget, alive: Mapping[str, Tensor], seed: int) -> Tensors:
+    """Keep the highest scores among the weights still alive.
+
+    Exactly the budgeted number is kept; weights that tie at the threshold are chosen by a seeded permutation.
+
+    Args:
+        scores: ``{name: tensor}``, any floating dtype (half precision is ranked in float32).
+        budget: a number of weights over all layers together, or ``{name: kept}`` for each layer alone.
+        alive: the weights that may be kept.
+        seed: decides ties only.
+
+    Returns:
+        ``{name: bool tensor}`` on the CPU.
+
+    Raises:
+        InputError: a score is NaN or infinite (the layer is named), or fewer weights are alive than asked for.
+    """
+    ranked = {name: _rankable(name, scores[name], alive[name]) for name in alive}
+    if isinstance(budget, Mapping):
+        kept: Tensors = {}
+        for name in alive:
+            kept |= _keep_highest({name: ranked[name]}, budget[name], alive, seed)
+        return kept
+    return _keep_highest(ranked, budget, alive, seed)
+
+
+def inverted(scores: Scores, budget: Budget, alive: Mapping[str, Tensor], seed: int) -> Tensors:
+    """Keep the lowest scores: the same selection turned round, the positive control of the sanity checks."""
+    return top_k({name: -score for name, score in scores.items()}, budget, alive, seed)
+
+
+def at_random(scores: Scores, budget: Budget, alive: Mapping[str, Tensor], seed: int) -> Tensors:
+    """Keep uniformly random positions, exactly as many as budgeted; scores are not read.
+
+    Every layer has its own stream, so its positions do not depend on the other layers.
+    """
+    if isinstance(budget, Mapping):
+        return {name: _random_subset(mask, budget[name], seed, name) for name, mask in alive.items()}
+    ranks = {
+        name: torch.rand(m.shape, generator=seeding.generator(seed, "select", name), dtype=torch.float64)
+        for name, m in alive.items()
+    }
+    return top_k(ranks, budget, alive, seed)
+
+
+SELECTIONS: dict[str, Select] = {"top-k": top_k, "inverted": inverted, "random": at_random}
+
+
+def _rankable(name: str, score: Tensor, alive: Tensor) -> Tensor:
+    if score.shape != alive.shape:
+        raise InputError(
+            f"the score of layer {name!r} has shape {tuple(score.shape)}, its weight has {tuple(alive.shape)}."
+        )
+    score = score.detach()
+    if score.dtype not in (torch.float32, torch.float64):
+        score = score.to(torch.float32 if score.is_floating_point() else torch.float64)
+    finite = torch.isfinite(score)
+    if not bool(finite.all()):
+        bad = int((~finite).sum())
+        raise InputError(
+            f"the scores of layer {name!r} hold {bad} NaN or infinite values out of {score.numel()}. "
+            "Check the model's weights and loss, or score in float64."
+        )
+    return score.cpu()
+
+
+def _keep_highest(scores: Tensors, count: int, alive: Mapping[str, Tensor], seed: int) -> Tensors:
+    candidates = {name: s[alive[name]] for name, s in scores.items()}
+    available = sum(c.numel() for c in candidates.values())
+    if count > available:
+        where = f"layer {next(iter(scores))!r}" if len(scores) == 1 else f"{len(scores)} layers"
+        raise InputError(f"asked to keep {count} weights, got {available} to choose from in {where}.")
+    if count == available:
+        return {name: alive[name].clone() for name in scores}
+    if count == 0:
+        return {name: torch.zeros_like(alive[name]) for name in scores}
+    dtype = torch.float64 if any(c.dtype == torch.float64 for c in candidates.values()) else torch.float32
+    threshold = kth_largest([c.to(dtype) for c in candidates.values()], count)
+    kept = {name: (s > threshold) & alive[name] for name, s in scores.items()}
+    missing = count - sum(int(k.sum()) for k in kept.values())
+    _add_ties(kept, {n: (s == threshold) & alive[n] for n, s in scores.items()}, missing, seed)
+    return kept
+
+
+def _add_ties(kept: Tensors, ties: Tensors, missing: int, seed: int) -> None:
+    """Fill up with ``missing`` of the tied weights, chosen by a seeded permutation over all of them."""
+    places = {name: tied.reshape(-1).nonzero().squeeze(1) for name, tied in ties.items()}
+    total = sum(p.numel() for p in places.values())
+    if total == missing:
+        for name, tied in ties.items():
+            kept[name] |= tied
+        return
+    label = next(iter(ties)) if len(ties) == 1 else ""
+    chosen = torch.zeros(total, dtype=torch.bool)
+    chosen[torch.randperm(total, generator=seeding.generator(seed, "ties", label))[:missing]] = True
+    for (name, place), part in zip(
+        places.items(), chosen.split([p.numel() for p in places.values()]), strict=True
+    ):
+        kept[name].view(-1)[place[part]] = True
+
+
+def _random_subset(alive: Tensor, count: int, seed: int, name: str) -> Tensor:
+    places = alive.reshape(-1).nonzero().squeeze(1)
+    if count > places.numel():
+        raise InputError(f"asked to keep {count} weights in layer {name!r}, got {places.numel()} to choose from.")
+    order = torch.randperm(places.numel(), generator=seeding.generator(seed, "select", name))
+    kept = torch.zeros(alive.numel(), dtype=torch.bool)
+    kept[places[order[:count]]] = True
+    return kept.view(alive.shape)

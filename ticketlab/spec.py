@@ -1,0 +1,116 @@
+"""Specs: how a method is named on the command line, "grasp,temperature=1" or "scores:my_score,rounds=10"."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ticketlab.errors import InputError, unknown
+from ticketlab.methods import METHODS, Method, validated
+from ticketlab.scoring import ScoreFunction, name_of, takes_scoring
+
+
+def parse(text: str) -> tuple[str, dict[str, Any]]:
+    """``"name,option=value,..."`` -> ``(name, {option: value})``.
+
+    Raises:
+        InputError: an option without "=".
+    """
+    name, *pairs = text.split(",")
+    options = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (equals and key.strip()):
+            raise InputError(f"asked for method {text!r}, got {pair!r} where option=value is needed.")
+        options[key.strip()] = value_of(value.strip())
+    return name.strip(), options
+
+
+def value_of(text: str) -> Any:
+    """A number, true, false, none, or else the text itself."""
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def label(name: str, options: dict[str, Any]) -> str:
+    """The canonical spelling of a spec: options in alphabetical order."""
+
+    def spell(value: Any) -> str:
+        if isinstance(value, bool) or value is None:
+            return str(value).lower()
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    return ",".join([name, *(f"{key}={spell(options[key])}" for key in sorted(options))])
+
+
+def resolve(method: str | Method | ScoreFunction) -> tuple[Method, dict[str, Any]]:
+    """The method that is meant, and the options that its spec carries.
+
+    Raises:
+        InputError: an unknown name, a module or function that is not there.
+    """
+    if isinstance(method, Method):
+        return validated(method), {}
+    if not isinstance(method, str):
+        return from_function(method), {}
+    name, options = parse(method)
+    if ":" in name:
+        return from_function(import_named(name), name), options
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    return METHODS[name], options
+
+
+def from_function(score: ScoreFunction, name: str | None = None) -> Method:
+    """A one-shot global method from a score function; its keyword arguments become options.
+
+    A ``Method`` found under the name is taken as it is.
+    """
+    if isinstance(score, Method):
+        return validated(score)
+    if not callable(score):
+        raise InputError(f"asked for {name or score!r} as a method, got {type(score).__name__}, not a function.")
+    takes_scoring(score)
+    options = {
+        p.name: p.default for p in inspect.signature(score).parameters.values() if p.default is not p.empty
+    }
+    summary = (inspect.getdoc(score) or "").split("\n")[0]
+    return Method(name or name_of(score), score=score, options=options, summary=summary, paper="yours")
+
+
+def import_named(name: str) -> Callable[..., Any]:
+    """The object that ``package.module:name`` names, from the import path or the current folder.
+
+    Raises:
+        InputError: there is no such module, or nothing of that name in it.
+    """
+    module_name, _, attribute = name.partition(":")
+    if not (module_name and attribute):
+        raise InputError(f"asked for {name!r}, got no name on both sides of the colon: package.module:function.")
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and not module_name.startswith(error.name):
+            raise InputError(f"asked for {name!r}, got a module that needs {error.name!r}, not installed.") from error
+        raise InputError(f"asked for {name!r}, got no module {module_name!r} in {folder} or the import path.") from error
+    except Exception as error:
+        raise InputError(f"asked for {name!r}, got {type(error).__name__} on importing it: {error}.") from error
+    found = getattr(module, attribute, None)
+    if found is None:
+        known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise unknown(f"function of {module_name}", attribute, known)
+    return found  # type: ignore[no-any-return]
