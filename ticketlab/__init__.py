@@ -1,0 +1,61 @@
+"""ticketlab: does a pruning method beat chance?
+
+The public names, imported when they are first used, so that the command line answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ticketlab import budget as budget
+    from ticketlab.diagnosis import Diagnosis as Diagnosis
+    from ticketlab.diagnosis import diagnose as diagnose
+    from ticketlab.enforcement import enforce as enforce
+    from ticketlab.engine.recipe import Recipe as Recipe
+    from ticketlab.errors import InputError as InputError
+    from ticketlab.experiment.api import Report as Report
+    from ticketlab.experiment.api import check as check
+    from ticketlab.finding import find as find
+    from ticketlab.mask import Mask as Mask
+    from ticketlab.methods import Method as Method
+    from ticketlab.methods import register as register
+    from ticketlab.parameters import prunable as prunable
+    from ticketlab.program import Ticket as Ticket
+    from ticketlab.pruning import prune as prune
+    from ticketlab.scoring import Scoring as Scoring
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Diagnosis": "diagnosis",
+    "diagnose": "diagnosis",
+    "enforce": "enforcement",
+    "Recipe": "engine.recipe",
+    "InputError": "errors",
+    "Report": "experiment.api",
+    "check": "experiment.api",
+    "find": "finding",
+    "Mask": "mask",
+    "Method": "methods",
+    "register": "methods",
+    "prunable": "parameters",
+    "Ticket": "program",
+    "prune": "pruning",
+    "Scoring": "scoring",
+}
+
+__all__ = ["__version__", "budget", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"ticketlab.{_HOMES[name]}"), name)
+    if name == "budget":
+        return importlib.import_module("ticketlab.budget")
+    raise AttributeError(f"module 'ticketlab' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -39,7 +39,8 @@ class Method:
         options: every option and its default; others are refused.
         parts: into how many batches a study splits the scoring sample.
         passes: forward-plus-backward passes over the scoring sample, for time estimates.
-        reads_data, reads_weights, needs_trained: what the mask depends on.
+        reads_data, reads_weights, needs_trained: what scoring depends on: a batch of data, the weights as they
+            are, weights that were trained (then the program trains them, and data matter through them).
     """
 
     name: str
@@ -149,6 +150,7 @@ METHODS: dict[str, Method] = {
             score=magnitude,
             mode="keep",
             needs_trained=True,
+            reads_data=False,
             passes=0,
             program=lambda sparsity, options: programs.rewound(options["rewind"]),
             options={"rewind": 0.0, "classifier": "pruned"},
@@ -160,6 +162,7 @@ METHODS: dict[str, Method] = {
             score=magnitude,
             mode="keep",
             needs_trained=True,
+            reads_data=False,
             passes=0,
             program=_imp,
             options={"rewind": 0.0, "share": 0.2, "rounds": 0},

@@ -15,7 +15,8 @@ from ticketlab import select, seeding
 from ticketlab.errors import InputError
 from ticketlab.mask import Mask
 from ticketlab.methods import Method, configured
-from ticketlab.parameters import Filter, prunable
+from ticketlab.parameters import Filter
+from ticketlab.parameters import prunable as prunable_weights
 from ticketlab.rounds import kept_after, sparsity_after
 from ticketlab.scoring import Batch, Loss, ScoreFunction, call_score, private_scoring
 from ticketlab.spec import resolve
@@ -84,15 +85,12 @@ def find_mask(
     invert: bool = False,
 ) -> Mask:
     """The mask that a configured method finds, from ``start`` (a mask; dense by default) on."""
-    weights = prunable(model, where)
+    weights = prunable_weights(model, where)
     shapes = {name: tuple(w.shape) for name, w in weights.items()}
     total = sum(w.numel() for w in weights.values())
     budgets.check_sparsity(sparsity)
     if input_shape is None and batches:
         input_shape = tuple(batches[0][0].shape[1:])
-    if method.score is not None and method.reads_data and not batches:
-        raise InputError(f"asked for {method.name}, which reads data, got no data. Pass data=[(inputs, targets), ...].")
-
     pinned = _pinned(shapes, options, total, sparsity)
     alive = dict(start) if start is not None else dict(Mask.dense(weights))
     choose = _selection(method.select, invert)
@@ -126,6 +124,15 @@ def find_mask(
             "torch": torch.__version__,
         },
     )
+
+
+def planned_budget(model: nn.Module, method: Method, options: Mapping[str, Any], sparsity: float) -> None:
+    """Raise the error of a budget that cannot be met, without scoring anything."""
+    shapes = {name: tuple(w.shape) for name, w in prunable_weights(model).items()}
+    total = sum(math.prod(shape) for shape in shapes.values())
+    _pinned(shapes, options, total, sparsity)
+    for round_ in range(1, method.rounds + 1):
+        _budget(method, options, shapes, sparsity, round_)
 
 
 def _selection(name: str, invert: bool) -> select.Select:

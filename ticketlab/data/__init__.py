@@ -1,1 +1,1 @@
-"""Data sets held as tensors: names, loading, batches, corruption. Import from the files: this one is empty."""
+"""Data sets held as tensors: names, loading, batches, corruption. Import from the files: this is empty."""

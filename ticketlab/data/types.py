@@ -42,7 +42,7 @@ class Augment:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A data set. `mean` and `std` are per channel, with uint8 pixels taken as [0, 1]; empty: no normalising."""
+    """A data set. `mean` and `std` are per channel, with uint8 pixels taken as [0, 1]; empty: none."""
 
     name: str
     train: Split
@@ -70,7 +70,7 @@ class Data:
         for tensor in (self.train.inputs, self.train.targets, self.test.inputs, self.test.targets):
             digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
             stored = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            digest.update(memoryview(stored.numpy()))
+            digest.update(stored.numpy().data)
         return digest.hexdigest()
 
     @cached_property

@@ -19,7 +19,7 @@ def conv(num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
     for i in (1, 2, 3):
         layers[f"conv{i}"] = nn.Conv2d(widths[i - 1], widths[i], 3, padding=1, bias=False)
         layers[f"bn{i}"] = nn.BatchNorm2d(widths[i])
-        layers[f"relu{i}"] = nn.ReLU(inplace=True)
+        layers[f"relu{i}"] = nn.ReLU()
         if i < 3:
             layers[f"pool{i}"] = nn.MaxPool2d(2, ceil_mode=True)
     layers["pool"] = nn.AdaptiveAvgPool2d(1)

@@ -21,5 +21,5 @@ def mlp(num_classes: int, in_shape: tuple[int, ...]) -> nn.Module:
         nn.init.zeros_(layer.bias)
         model.add_module(f"fc{i}", layer)
         if i < 3:
-            model.add_module(f"relu{i}", nn.ReLU(inplace=True))
+            model.add_module(f"relu{i}", nn.ReLU())
     return model

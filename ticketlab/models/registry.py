@@ -79,14 +79,14 @@ def build(ref: str, num_classes: int, in_shape: tuple[int, ...]) -> nn.Module:
 
 def _find(ref: str) -> Any:
     module, _, path = ref.partition(":")
-    if not module or not path:
+    if not path or not all(part.isidentifier() for part in module.split(".")):
         raise InputError(f"asked for model {ref!r}; write it as package.module:factory")
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
-        reason = "" if (error.name or "") in module else f", which imports {error.name!r}"
+        why = "" if f"{module}.".startswith(f"{error.name}.") else f", which {module!r} imports"
         raise InputError(
-            f"asked for model {ref!r}, got no module {error.name!r}{reason}; "
+            f"asked for model {ref!r}, got no module {error.name!r}{why}; "
             f"looked on the import path and in {os.getcwd()}"
         ) from error
     try:
@@ -98,13 +98,19 @@ def _find(ref: str) -> Any:
 
 def _call(ref: str, factory: Any, offered: dict[str, Any]) -> Any:
     """Call with the offered arguments that are taken, also through **kwargs that are passed on elsewhere."""
-    parameters = inspect.signature(factory).parameters.values()
+    try:
+        signature = inspect.signature(factory)
+    except ValueError as error:
+        raise InputError(
+            f"asked for model {ref!r}; its factory does not say what it takes: {error}"
+        ) from error
+    parameters = signature.parameters.values()
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     given = {k: v for k, v in offered.items() if anything or k in named}
     while True:
         try:
-            inspect.signature(factory).bind(**given)
+            signature.bind(**given)
         except TypeError as error:
             raise InputError(
                 f"asked for model {ref!r}; its factory is offered num_classes and in_shape, but: {error}"

@@ -16,7 +16,7 @@ class Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
-        self.relu = nn.ReLU(inplace=True)
+        self.relu = nn.ReLU()
         self.downsample: nn.Module | None = None
         if stride != 1 or channels != width:
             self.downsample = nn.Sequential(
@@ -25,7 +25,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
-        out += x if self.downsample is None else self.downsample(x)
+        out = out + (x if self.downsample is None else self.downsample(x))
         activated: Tensor = self.relu(out)
         return activated
 
@@ -37,7 +37,7 @@ class ResNet(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
-        self.relu = nn.ReLU(inplace=True)
+        self.relu = nn.ReLU()
         self.layer1 = _group(blocks, widths[0], widths[0], stride=1)
         self.layer2 = _group(blocks, widths[0], widths[1], stride=2)
         self.layer3 = _group(blocks, widths[1], widths[2], stride=2)

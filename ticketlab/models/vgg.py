@@ -24,7 +24,7 @@ class VGG(nn.Module):
                 layers.append(nn.MaxPool2d(2, ceil_mode=True))
             for _ in range(convs):
                 convolution = nn.Conv2d(channels, width, 3, padding=1)
-                layers += [convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+                layers += [convolution, nn.BatchNorm2d(width), nn.ReLU()]
                 channels = width
         self.features = nn.Sequential(*layers)
         self.pool = nn.AdaptiveAvgPool2d(1)

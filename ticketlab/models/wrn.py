@@ -16,7 +16,7 @@ class WideBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.relu = nn.ReLU(inplace=True)
+        self.relu = nn.ReLU()
         self.shortcut: nn.Module | None = None
         if stride != 1 or channels != width:
             self.shortcut = nn.Conv2d(channels, width, 1, stride, bias=False)
@@ -38,7 +38,7 @@ class WideResNet(nn.Module):
         self.layer2 = _group(blocks, 16 * k, 32 * k, stride=2)
         self.layer3 = _group(blocks, 32 * k, 64 * k, stride=2)
         self.bn = nn.BatchNorm2d(64 * k)
-        self.relu = nn.ReLU(inplace=True)
+        self.relu = nn.ReLU()
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(64 * k, num_classes)
         kaiming_out(self)

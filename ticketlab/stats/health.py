@@ -32,6 +32,8 @@ class Yardstick:
     def stragglers(self, accuracy: Array) -> Array:
         """True where a living ticket is far below the median of the living tickets of its arm (last axis)."""
         alive = ~self.dead(accuracy)
+        if not accuracy.shape[-1]:
+            return alive
         ranked = np.sort(np.where(alive, accuracy, np.inf), axis=-1)
         count = alive.sum(-1, keepdims=True)
         low = np.take_along_axis(ranked, np.maximum(count - 1, 0) // 2, axis=-1)

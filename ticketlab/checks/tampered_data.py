@@ -1,0 +1,85 @@
+"""Checks of whether the data matter: the ticket is found on tampered data and trained on clean data.
+
+Random labels, random pixels and both together ("corrupted", as Su et al. 2020 do it), and half of the data. The
+tampering reaches the stages before the last training only; the test set is never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ticketlab.checks import facts
+from ticketlab.checks.check import Check, Control, Evidence, Fact
+from ticketlab.program import Edit
+
+Proof = Callable[[Mapping[str, Fact]], tuple[bool, str]]
+
+
+def _control(proof: Proof) -> Callable[[Evidence], Control]:
+    def control(evidence: Evidence) -> Control:
+        passed, what = proof(evidence.data_facts)
+        moved = facts.moved(evidence.original.mask, evidence.tampered.mask)
+        equal = evidence.original.mask == evidence.tampered.mask
+        same_start = facts.weights_equal(evidence.original, evidence.tampered)
+        found = {**evidence.data_facts, "mask_moved": moved, "mask_equal": equal, "same_start_weights": same_start}
+        mask = "the mask is the same" if equal else f"{facts.share(moved)} of the kept positions differ"
+        return Control(passed, found, f"{what}; {mask}")
+
+    return control
+
+
+def _number(found: Mapping[str, Fact], name: str) -> float:
+    return float(found.get(name, 0.0))
+
+
+def _labels(found: Mapping[str, Fact]) -> tuple[bool, str]:
+    changed = _number(found, "labels_changed")
+    return changed > 0, f"{facts.share(changed)} of labels changed"
+
+
+def _pixels(found: Mapping[str, Fact]) -> tuple[bool, str]:
+    moved = _number(found, "pixels_moved")
+    ok = moved > 0 and bool(found.get("values_kept"))
+    return ok, f"{facts.share(moved)} of pixels changed, each image's values kept"
+
+
+def _both(found: Mapping[str, Fact]) -> tuple[bool, str]:
+    (labels, one), (pixels, two) = _labels(found), _pixels(found)
+    return labels and pixels, f"{one}, {two}"
+
+
+def _half(found: Mapping[str, Fact]) -> tuple[bool, str]:
+    kept = _number(found, "images_kept")
+    return 0.45 <= kept <= 0.55, f"{facts.share(kept)} of images used"
+
+
+def _check(name: str, belief: str, phrase: str, paper: str, proof: Proof) -> Check:
+    return Check(name, Edit(data=name), belief, phrase, paper, _control(proof))
+
+
+_SU = "Su et al., NeurIPS 2020"
+
+RANDOM_LABELS = _check(
+    "random-labels", "the labels matter when the ticket is found", "every label drawn at random", _SU, _labels
+)
+RANDOM_PIXELS = _check(
+    "random-pixels",
+    "the images matter when the ticket is found",
+    "the pixels of each image permuted",
+    _SU,
+    _pixels,
+)
+CORRUPTED = _check(
+    "corrupted",
+    "the data matter when the ticket is found",
+    "every label drawn at random and the pixels of each image permuted",
+    _SU,
+    _both,
+)
+HALF_DATA = _check(
+    "half-data",
+    "all of the data matter when the ticket is found",
+    "a random half of the training images",
+    "after Su et al., NeurIPS 2020, without their fixed order",
+    _half,
+)

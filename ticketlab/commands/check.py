@@ -1,0 +1,141 @@
+"""``ticketlab check``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ticketlab.data.load import load
+from ticketlab.engine.recipe import adjusted, default_for
+from ticketlab.experiment.api import Prepared, prepare, shell
+from ticketlab.experiment.identity import digest
+from ticketlab.experiment.study import Study
+from ticketlab.packing import write_atomically
+from ticketlab.report import require
+from ticketlab.report.html import write as write_html
+from ticketlab.report.progress import Progress
+from ticketlab.report.terminal import render
+from ticketlab.stats import Settings, feasible, resolve_margin
+
+
+def run_check(options: argparse.Namespace, arguments: list[str]) -> int:
+    """Check the input, run the study, print and write what it says."""
+    folder = Path(options.out) if options.out else default_folder(options)
+    prepared = _prepare(options, arguments, folder)
+    jobs = options.jobs if options.jobs is not None else (os.cpu_count() or 1)
+    if options.dry_run:
+        _print_plan(prepared, jobs, Console(stderr=options.json))
+        return 0
+    # A requirement that names what the study does not hold is an error now, not after hours of training.
+    wanted = [require.parse(text, _names(prepared.study)) for text in options.require]
+    with Progress() as progress:
+        results = prepared.run(jobs, progress)
+    write_atomically(folder / "results.json", as_json(results).encode())
+    page = Path(options.html) if options.html else folder / "report.html"
+    write_html(results, page)
+    if options.json:
+        print(as_json(results))
+    else:
+        console = Console()
+        render(results, console)
+    console = Console(stderr=True)
+    console.print(f"report: {page}", highlight=False, soft_wrap=True)
+    unmet = require.unmet(wanted, results)
+    for line in unmet:
+        print(f"not met: {line}", file=sys.stderr)
+    return 1 if unmet else 0
+
+
+def default_folder(options: argparse.Namespace) -> Path:
+    """runs/ and a name that says what is studied, the same for the same kind of study."""
+    keys = ("data", "data_dir", "limit_train", "limit_test", "model", "per_class", "epochs", "batch_size", "lr")
+    keys += ("momentum", "weight_decay", "schedule", "augment", "margin", "alpha", "multiplicity", "family", "test")
+    tail = digest({k: getattr(options, k) for k in keys})[:6]
+    model = options.model.replace(":", "-").replace("/", "-")
+    return Path("runs") / f"{options.data}-{model}-{tail}"
+
+
+def _prepare(options: argparse.Namespace, arguments: list[str], folder: Path) -> Prepared:
+    changes = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "schedule", "augment")
+    recipe = adjusted(default_for(options.data), **{k: getattr(options, k) for k in changes})
+    data = load(options.data, options.data_dir, options.limit_train, options.limit_test)
+    return prepare(
+        options.methods,
+        model=options.model,
+        data=data,
+        sparsity=options.sparsity,
+        seeds=options.seeds,
+        checks=options.checks,
+        folder=folder,
+        recipe=recipe,
+        per_class=options.per_class,
+        margin=options.margin,
+        alpha=options.alpha,
+        final=options.final,
+        multiplicity=options.multiplicity,
+        family=options.family,
+        test=options.test,
+        device=options.device,
+        command=shell(arguments),
+    )
+
+
+def _names(study: Study) -> dict[str, Any]:
+    """The part of the results that requirements are checked against."""
+    return {
+        "methods": [{"label": m} for m in study.methods],
+        "checks": [{"name": c} for c in study.checks],
+        "sparsities": list(study.sparsities),
+    }
+
+
+def as_json(results: dict[str, Any]) -> str:
+    """Valid JSON: a NaN would be a bug, so that it is an error."""
+    return json.dumps(results, indent=1, allow_nan=False)
+
+
+def _print_plan(prepared: Prepared, jobs: int, console: Console) -> None:
+    study, found = prepared.study, prepared.estimate(jobs)
+    total = sum(found.steps.values())
+    kinds = ", ".join(f"{n} {kind}" for kind, n in found.steps.items())
+    console.print(f"{total} steps ({kinds}), {found.done} of them done", highlight=False)
+    console.print(f"estimated time: {_clock(found.seconds)} with {jobs} jobs", highlight=False)
+    for entry in prepared.plan.not_applicable:
+        console.print(f"not applicable: {entry['method']}, {entry['check']}: {entry['why']}", highlight=False)
+    family = sum(1 for arm in prepared.plan.arms if arm.seed == 0 and arm.check not in ("original", "dense"))
+    wanted = study.statistics
+    # The margin may be a share of what the dense net gains; nothing ran yet, so a perfect net stands in.
+    margin = resolve_margin(wanted["margin"], study.data["test"], study.data["chance"], [100.0])
+    settings = Settings(
+        test_size=study.data["test"],
+        chance=study.data["chance"],
+        dense=None,
+        margin=margin,
+        alpha=wanted["alpha"],
+        looks=tuple(wanted["looks"]),
+        weights=tuple(wanted["weights"]),
+        multiplicity=wanted["multiplicity"],
+        family=wanted["family"],
+        test=wanted["test"],
+    )
+    console.print(f"a family of {family} comparisons, margin about {margin:.2f} points:", highlight=False)
+    for row in feasible(settings, max(family, 1)):
+        console.print(
+            f"  {row.seeds} seeds: 'does not use' is possible up to sd {row.sd_equiv:.2f} of the differences, "
+            f"a drop of one margin shows up to sd {row.sd_diff:.2f}",
+            highlight=False,
+        )
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+

@@ -1,0 +1,1 @@
+"""Training one ticket, the same way whatever asked for it."""

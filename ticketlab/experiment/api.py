@@ -1,0 +1,354 @@
+"""check and find: the library's two ways into the machinery of studies."""
+
+from __future__ import annotations
+
+import pickle
+import shlex
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+
+from ticketlab import spec
+from ticketlab.checks import resolve as resolve_check
+from ticketlab.checks.registry import resolve_all
+from ticketlab.data.types import Data
+from ticketlab.data.user import from_user
+from ticketlab.engine.recipe import Recipe, default_for
+from ticketlab.errors import InputError
+from ticketlab.experiment import settings, study as studies
+from ticketlab.experiment.estimate import Estimate, estimate
+from ticketlab.experiment.execute import Context
+from ticketlab.experiment.factory import Factory, ModelLike
+from ticketlab.experiment.plan import Plan, method_of, plan
+from ticketlab.experiment.results import collect
+from ticketlab.experiment.run import runner
+from ticketlab.experiment.step import Step
+from ticketlab.experiment.store import Store
+from ticketlab.experiment.study import Study
+from ticketlab.methods import Method
+from ticketlab.models.fit import check_fit
+from ticketlab.parameters import prunable
+from ticketlab.scoring import ScoreFunction
+
+MethodLike = str | Method | ScoreFunction
+
+
+class Progress(Protocol):
+    """Told how a study advances."""
+
+    def start(self, total: int, done: int) -> None:
+        """``total`` steps, ``done`` of them finished before."""
+
+    def advance(self, kind: str, label: str, seconds: float, linked: bool) -> None:
+        """One more step is finished."""
+
+    def finish(self) -> None:
+        """No more steps."""
+
+
+@dataclass
+class Prepared:
+    """A study that could start: everything is checked, nothing has run."""
+
+    study: Study
+    plan: Plan
+    context: Context
+    folder: Path
+    methods: dict[str, Method]
+
+    @property
+    def store(self) -> Store:
+        """The study's store."""
+        return Store(self.folder / "store")
+
+    def estimate(self, jobs: int) -> Estimate:
+        """What it will take."""
+        return estimate(self.plan.steps.values(), self.study, self.context, self.store, jobs)
+
+    def run(self, jobs: int = 1, progress: Progress | None = None) -> dict[str, Any]:
+        """Compute what is missing, and the results document."""
+        store = self.store
+        _check_portable(self.context, jobs)
+        self.study.save(self.folder)
+        steps = list(self.plan.ordered())
+        done = sum(step.id in store for step in steps)
+        if progress:
+            progress.start(len(steps), done)
+
+        def tell(step: Step, seconds: float, linked: bool) -> None:
+            if progress:
+                progress.advance(step.kind, step.label, seconds, linked)
+
+        try:
+            if done < len(steps):
+                runner(self.context, jobs).run(steps, store, tell)
+        finally:
+            if progress:
+                progress.finish()
+        return collect(self.study, self.plan, store, self.methods)
+
+
+def prepare(
+    methods: Sequence[MethodLike],
+    *,
+    model: ModelLike,
+    data: Data,
+    sparsity: Sequence[float],
+    seeds: int = 5,
+    checks: Sequence[str] | None = None,
+    folder: Path,
+    recipe: Recipe | None = None,
+    per_class: int = 10,
+    margin: str | float | None = None,
+    alpha: float = 0.05,
+    final: bool = False,
+    multiplicity: str = "holm",
+    family: str = "report",
+    test: str = "paired",
+    device: str = "cpu",
+    command: str = "",
+    data_source: dict[str, Any] | None = None,
+) -> Prepared:
+    """Check everything that can be checked, and plan the study in ``folder``, new or grown.
+
+    Raises:
+        InputError: anything that is wrong with the input, before any training.
+    """
+    if not methods:
+        raise InputError("asked for a check of no method, got nothing to compare.")
+    own: dict[str, Method] = {}
+    labels = tuple(dict.fromkeys(_label(m, own) for m in methods))
+    chosen = tuple(check.name for check in resolve_all(checks))
+    for name in labels:
+        method_of(name, own)
+    for check in chosen:
+        other = resolve_check(check).versus
+        if other:
+            method_of(other, own)
+    sparsities = tuple(sorted(dict.fromkeys(_sparsity(s) for s in sparsity)))
+    if not sparsities:
+        raise InputError("asked for a study at no sparsity, got nothing to prune to.")
+    if seeds < 1:
+        raise InputError(f"asked for {seeds} seeds, got fewer than one.")
+    factory = Factory(model, data.classes, data.in_shape)
+    built = factory()
+    weights = prunable(built)
+    check_fit(built, data)
+    chance = data.chance
+    exists = studies.exists(folder)
+    old = Study.load(folder) if exists else None
+    wanted = settings.statistics(
+        seeds=seeds if old is None or final else _first_look(old),
+        final=final,
+        alpha=alpha,
+        margin=None if margin is None else str(margin),
+        multiplicity=multiplicity,
+        family=family,
+        test=test,
+        test_size=len(data.test),
+        chance=chance,
+    )
+    study = Study(
+        data={
+            "name": data.name,
+            **(data_source or {}),
+            "classes": data.classes,
+            "in_shape": list(data.in_shape),
+            "train": len(data.train),
+            "test": len(data.test),
+            "chance": chance,
+            "fingerprint": data.fingerprint,
+        },
+        model={
+            "name": factory.name,
+            "identity": factory.identity(),
+            "prunable": sum(w.numel() for w in weights.values()),
+            "parameters": sum(p.numel() for p in built.parameters()),
+            "layers": {name: w.numel() for name, w in weights.items()},
+        },
+        recipe=(recipe or default_for(data.name)).to_json(),
+        numerics=settings.numerics(device),
+        scoring={"per_class": per_class},
+        statistics=wanted,
+        methods=labels,
+        checks=chosen,
+        sparsities=sparsities,
+        seeds=seeds,
+        command=command,
+    )
+    if old is not None:
+        study = old.grown(study)
+    context = Context(data, factory, own, device, study.numerics["threads_per_ticket"])
+    planned = plan(study, own)
+    _check_budgets(study, built, own)
+    return Prepared(study, planned, context, folder, own)
+
+
+def reopen(folder: Path) -> tuple[Study, dict[str, Any]]:
+    """A study as its folder has it, and what its finished steps say. Needs neither the data nor the model.
+
+    Raises:
+        InputError: no study is there, or one of its methods cannot be imported.
+    """
+    study = Study.load(folder)
+    return study, collect(study, plan(study), Store(folder / "store"))
+
+
+def check(
+    *methods: MethodLike,
+    model: ModelLike,
+    data: Any,
+    sparsity: float | Sequence[float],
+    seeds: int = 5,
+    checks: Sequence[str] | None = None,
+    out: str | Path | None = None,
+    jobs: int = 1,
+    recipe: Recipe | None = None,
+    margin: str | float | None = None,
+    progress: Progress | None = None,
+    **settings_: Any,
+) -> Report:
+    """Does a pruning method find anything that a random mask with the same layer ratios would not?
+
+    Trains the method's tickets and their tampered twins over several seeds and judges every difference.
+
+    Args:
+        methods: registered names (with options, "grasp,temperature=1"), ``Method`` objects or score functions.
+        model: a name, "package:factory", a factory, or a module.
+        data: ``(train, test)``, each a map-style Dataset or ``(inputs, targets)`` tensors; or a ``Data``, or the
+            name of a data set.
+        sparsity: fractions removed.
+        seeds: how many; at least 3 for a verdict.
+        checks: names; the default ones if None; ["all"] for every one.
+        out: the study's folder, so that it can be continued; a temporary one by default.
+        jobs: worker processes. The results do not depend on it.
+        recipe: how tickets are trained; the data set's default if None.
+        margin: what drop matters, in points or as a share of (dense - chance), "2%".
+        settings_: ``alpha``, ``final``, ``multiplicity``, ``family``, ``test``, ``per_class``, ``device``.
+
+    Returns:
+        A :class:`Report` with ``verdicts``, ``results`` (plain values), ``html(path)`` and a readable ``str``.
+
+    Raises:
+        InputError: anything wrong with the input, before any training.
+    """
+    known = {"alpha", "final", "multiplicity", "family", "test", "per_class", "device", "command"}
+    if set(settings_) - known:
+        from ticketlab.errors import unknown
+
+        raise unknown("setting of check", sorted(set(settings_) - known)[0], sorted(known))
+    scratch = None if out is not None else tempfile.TemporaryDirectory(prefix="ticketlab-")
+    folder = Path(out) if out is not None else Path(scratch.name if scratch else "")
+    prepared = prepare(
+        methods,
+        model=model,
+        data=as_data(data),
+        sparsity=[sparsity] if isinstance(sparsity, (int, float)) else list(sparsity),
+        seeds=seeds,
+        checks=checks,
+        folder=folder,
+        recipe=recipe,
+        margin=margin,
+        **settings_,
+    )
+    results = prepared.run(jobs, progress)
+    if scratch is not None:
+        scratch.cleanup()
+    return Report(results)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found. ``results`` is the whole document in plain values."""
+
+    results: dict[str, Any]
+
+    @property
+    def verdicts(self) -> list[dict[str, Any]]:
+        """One entry per method, check and sparsity: drop, interval, verdict, and the numbers behind it."""
+        return list(self.results["verdicts"])
+
+    def html(self, path: str | Path) -> None:
+        """Write one self-contained HTML file."""
+        from ticketlab.report.html import write
+
+        write(self.results, Path(path))
+
+    def __str__(self) -> str:
+        from io import StringIO
+
+        from rich.console import Console
+
+        from ticketlab.report.terminal import render
+
+        console = Console(file=StringIO(), width=100, no_color=True)
+        render(self.results, console)
+        return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def as_data(data: Any) -> Data:
+    """A data set from its name, from ``(train, test)``, or as it is."""
+    if isinstance(data, str):
+        from ticketlab.data.load import load
+
+        return load(data)
+    return data if isinstance(data, Data) else from_user(data)
+
+
+def _label(method: MethodLike, own: dict[str, Method]) -> str:
+    """The method's name in the study; objects are remembered under theirs."""
+    if isinstance(method, str):
+        name, options = spec.parse(method)
+        spec.resolve(method)
+        return spec.label(name, options)
+    found, _ = spec.resolve(method)
+    if own.setdefault(found.name, found).score is not found.score:
+        raise InputError(f"asked for two methods of the name {found.name!r}, got different functions: rename one.")
+    return found.name
+
+
+def _sparsity(value: Any) -> float:
+    from ticketlab.budget import check_sparsity
+
+    check_sparsity(value)
+    return float(value)
+
+
+def _first_look(study: Study) -> int:
+    return int(study.statistics["looks"][0])
+
+
+def _check_budgets(study: Study, model: nn.Module, own: dict[str, Method]) -> None:
+    """Let every budget that can fail do so now: those that need no score."""
+    from ticketlab.pruning import planned_budget
+
+    others = [resolve_check(c).versus for c in study.checks]
+    for name in dict.fromkeys([*study.methods, *filter(None, others)]):
+        for sparsity in study.sparsities:
+            method, options = method_of(name, own)
+            planned_budget(model, method, options, sparsity)
+
+
+def _check_portable(context: Context, jobs: int) -> None:
+    """With worker processes, the model's factory and the user's scores must be importable there."""
+    if jobs == 1:
+        return
+    for what, thing in [("model", context.build), *((f"method {n}", m) for n, m in context.methods.items())]:
+        try:
+            pickle.dumps(thing)
+        except Exception as error:
+            raise InputError(
+                f"asked for {jobs} jobs, got a {what} that cannot be sent to other processes ({error}). "
+                "Define it at the top level of a module, or use jobs=1."
+            ) from error
+
+
+def shell(arguments: Sequence[str]) -> str:
+    """A command line as one would type it."""
+    return shlex.join(["ticketlab", *arguments])
+
+

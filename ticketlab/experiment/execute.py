@@ -1,0 +1,236 @@
+"""What each kind of step does: a pure function of its parameters and the results of its inputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ticketlab import seeding, select
+from ticketlab.budget import from_mask
+from ticketlab.checks import Evidence
+from ticketlab.checks import resolve as resolve_check
+from ticketlab.data import corruption
+from ticketlab.data.batches import scoring_batches
+from ticketlab.data.types import Data, Split
+from ticketlab.diagnosis import diagnose
+from ticketlab.engine.recipe import Recipe
+from ticketlab.engine.train import Trained, train
+from ticketlab.errors import InputError
+from ticketlab.experiment.plan import mask_seed, method_of
+from ticketlab.experiment.step import Result, Step
+from ticketlab.experiment.store import Store
+from ticketlab.mask import Mask
+from ticketlab.methods import Method
+from ticketlab.program import CLEAN, Ticket
+from ticketlab.pruning import find_mask
+
+
+@dataclass
+class Context:
+    """What steps need beside their inputs: the data, the model's factory, and methods that have no spec.
+
+    ``build`` makes a fresh model under the current global random state.
+    """
+
+    data: Data
+    build: Callable[[], nn.Module]
+    methods: Mapping[str, Method] = field(default_factory=dict)
+    device: str = "cpu"
+    threads: int = 1
+    _variants: dict[tuple[str, int], tuple[Split, dict[str, Any]]] = field(default_factory=dict)
+
+    def split(self, variant: str, seed: int) -> tuple[Split, dict[str, Any]]:
+        """The training data in a variant, and what tampering changed. The last one made is kept in memory."""
+        if variant == CLEAN:
+            return self.data.train, {}
+        if (variant, seed) not in self._variants:
+            self._variants.clear()
+            self._variants[variant, seed] = tampered(self.data, variant, seed)
+        return self._variants[variant, seed]
+
+
+def tampered(data: Data, variant: str, seed: int) -> tuple[Split, dict[str, Any]]:
+    """The training split in a tampered variant, and the facts of what changed."""
+    draw = seeding.generator(seed, "data", variant)
+    if variant == "half-data":
+        return corruption.half(data.train, draw)
+    if variant == "random-pixels":
+        return corruption.random_pixels(data.train, draw)
+    if variant == "random-labels":
+        return corruption.random_labels(data.train, data.classes, draw)
+    if variant == "corrupted":
+        return corruption.corrupted(data.train, data.classes, draw)
+    raise InputError(f"asked for data variant {variant!r}, got no such variant.")
+
+
+@contextmanager
+def numerics(threads: int) -> Iterator[None]:
+    """Run with the study's number of threads, which decides the last bits of sums, then put the old one back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def execute(step: Step, context: Context, store: Store) -> Result:
+    """Run one step on the stored results of its inputs."""
+    run = {"init": _init, "data": _data, "train": _train, "prune": _prune, "transform": _transform, "control": _control}
+    with numerics(context.threads):
+        return run[step.kind](step, context, store)
+
+
+def _init(step: Step, context: Context, store: Store) -> Result:
+    with seeding.isolated(step.params["seed"], step.params["draw"]):
+        model = context.build()
+    return Result({}, tensors={"weights": _state(model)})
+
+
+def _data(step: Step, context: Context, store: Store) -> Result:
+    _, facts = context.split(step.params["variant"], step.params["seed"])
+    return Result({"facts": facts})
+
+
+def _train(step: Step, context: Context, store: Store) -> Result:
+    params = step.params
+    source = store.facts(step.inputs["weights"]) or {}
+    if source.get("diverged_at") is not None:
+        return _diverged(context.data, source["diverged_at"])
+    model = _loaded(step, context, store)
+    split, _ = context.split(params["variant"], params["seed"])
+    result = train(
+        model.to(context.device),
+        store.mask(step.inputs["mask"]) if "mask" in step.inputs else None,
+        context.data,
+        split,
+        Recipe(**{**params["recipe"], "drops": tuple(params["recipe"]["drops"])}),
+        params["seed"],
+        start=params["start"],
+        until=params["until"],
+        momentum=store.tensors(step.inputs["momentum"], "momentum") if "momentum" in step.inputs else None,
+    )
+    return _trained(result, keep=params["keep"])
+
+
+def _trained(result: Trained, keep: bool) -> Result:
+    best = max((e["accuracy"] for e in result.history), default=None)
+    facts = {
+        "accuracy": None if math.isnan(result.accuracy) else result.accuracy,
+        "best": best,
+        "epochs": len(result.history),
+        "diverged_at": result.diverged_at,
+        "history": result.history,
+    }
+    tensors = {"correct": {"correct": result.correct}}
+    if keep:
+        tensors |= {"weights": result.weights, "momentum": result.momentum}
+    return Result(facts, tensors=tensors)
+
+
+def _diverged(data: Data, epoch: int) -> Result:
+    """A training that would start from weights that are no numbers: it ends where they did."""
+    facts = {"accuracy": None, "best": None, "epochs": 0, "diverged_at": epoch, "history": []}
+    nothing = {"correct": torch.zeros(len(data.test), dtype=torch.bool)}
+    return Result(facts, tensors={"correct": nothing, "weights": {}, "momentum": {}})
+
+
+def _prune(step: Step, context: Context, store: Store) -> Result:
+    params = step.params
+    method, options = method_of(step.method, context.methods)
+    source = store.facts(step.inputs["weights"]) if "weights" in step.inputs else None
+    if source and source.get("diverged_at") is not None:
+        dense = Mask.dense(dict(_fresh(context).named_parameters()))
+        return Result({"diverged_at": source["diverged_at"]}, mask=dense)
+    model = _loaded(step, context, store) if "weights" in step.inputs else _fresh(context)
+    batches = []
+    if method.reads_data and method.score is not None:
+        split, _ = context.split(params["variant"], params["seed"])
+        draw = seeding.generator(params["seed"], "scoring batch")
+        batches = scoring_batches(split, context.data, per_class=params["per_class"], parts=method.parts, generator=draw)
+    mask = find_mask(
+        model.to(context.device),
+        method,
+        options,
+        params["sparsity"],
+        batches=batches,
+        seed=mask_seed(params["seed"]),
+        input_shape=tuple(context.data.in_shape),
+        start=store.mask(step.inputs["mask"]) if "mask" in step.inputs else None,
+        invert=params["invert"],
+    )
+    health = diagnose(model, mask, tuple(context.data.in_shape))
+    return Result(
+        {
+            "kept": {name: kept for name, (kept, _) in mask.counts().items()},
+            "empty_layers": list(health.empty_layers),
+            "dead_units": health.dead_units,
+            "effective_sparsity": health.effective_sparsity,
+        },
+        mask=mask,
+    )
+
+
+def _transform(step: Step, context: Context, store: Store) -> Result:
+    mask = store.mask(step.inputs["mask"])
+    seed = seeding.derive(step.params["seed"], step.params["name"])
+    if step.params["name"] == "rearrange":
+        everywhere = dict(Mask.dense(mask))
+        return Result({}, mask=Mask(select.at_random({}, from_mask(mask), everywhere, seed), {"rearranged": seed}))
+    weights = store.tensors(step.inputs["weights"], "weights")
+    return Result({}, tensors={"weights": shuffled(weights, mask, seed)})
+
+
+def shuffled(weights: Mapping[str, Tensor], mask: Mask, seed: int) -> dict[str, Tensor]:
+    """The same weights with the kept values of each layer permuted among its kept positions."""
+    new = dict(weights)
+    for name, kept in mask.items():
+        values = weights[name][kept]
+        order = torch.randperm(values.numel(), generator=seeding.generator(seed, name))
+        new[name] = weights[name].clone()
+        new[name][kept] = values[order]
+    return new
+
+
+def _control(step: Step, context: Context, store: Store) -> Result:
+    facts = (store.facts(step.inputs["data.facts"]) or {}).get("facts", {}) if "data.facts" in step.inputs else {}
+    tickets = [
+        Ticket(store.mask(step.inputs[f"{role}.mask"]), store.tensors(step.inputs[f"{role}.weights"], "weights"))
+        for role in ("original", "tampered")
+    ]
+    if any(not t.weights for t in tickets):
+        return Result({"passed": True, "facts": {}, "summary": "the training before pruning diverged", "equal": False})
+    control = resolve_check(step.params["check"]).control(Evidence(tickets[0], tickets[1], facts))
+    clean = {"same_training": step.params["same_training"], "trained_on_clean": step.params["trained_on_clean"]}
+    equal = tickets[0].mask == tickets[1].mask and all(
+        torch.equal(tickets[0].weights[n], w) for n, w in tickets[1].weights.items()
+    )
+    return Result(
+        {
+            "passed": control.passed and all(clean.values()),
+            "facts": {**control.facts, **clean},
+            "summary": control.summary,
+            "equal": equal,
+        }
+    )
+
+
+def _fresh(context: Context) -> nn.Module:
+    with seeding.isolated(0, "shape"):
+        return context.build()
+
+
+def _loaded(step: Step, context: Context, store: Store) -> nn.Module:
+    model = _fresh(context)
+    model.load_state_dict(store.tensors(step.inputs["weights"], "weights"))
+    return model
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}

@@ -1,0 +1,336 @@
+"""The plan: a study's tickets as a graph of steps, each shared step once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ticketlab import seeding, spec
+from ticketlab.checks import Check
+from ticketlab.checks import resolve as resolve_check
+from ticketlab.errors import InputError
+from ticketlab.experiment.identity import source
+from ticketlab.experiment.step import Step
+from ticketlab.experiment.study import Study
+from ticketlab.methods import Method, configured
+from ticketlab.program import CLEAN, Program, Prune, Rewind, Train, Transform, last_training
+from ticketlab.rounds import sparsity_after
+
+ORIGINAL, DENSE = "original", "dense"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One trained ticket: which method, under which check (or "original", or "dense"), how sparse, which seed."""
+
+    method: str
+    check: str
+    sparsity: float | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Where a ticket comes from: the steps that made its mask and its weights, and where training goes on.
+
+    ``seen`` counts the epochs that the weights were trained for.
+    """
+
+    weights: str
+    mask: str | None = None
+    at: int = 0
+    seen: int = 0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A planned arm: the ticket as its last training starts, that training's step, and its control's."""
+
+    start: Reference
+    final: str
+    seen: int
+    data: str | None = None
+    control: str | None = None
+
+
+@dataclass
+class Plan:
+    """Steps in an order in which they can run, and the arms that they serve."""
+
+    steps: dict[str, Step] = field(default_factory=dict)
+    arms: dict[Arm, Trained] = field(default_factory=dict)
+    not_applicable: list[dict[str, str]] = field(default_factory=list)
+
+    def ordered(self) -> Iterator[Step]:
+        """Seed by seed, and in the first seed everything that needs no training first: errors come early."""
+        trained: set[str] = set()
+        for step in self.steps.values():
+            if step.kind == "train" or any(i in trained for i in step.inputs.values()):
+                trained.add(step.id)
+        yield from (s for i, s in self.steps.items() if i not in trained)
+        yield from (s for i, s in self.steps.items() if i in trained)
+
+    def ancestors(self, wanted: Iterable[str]) -> list[Step]:
+        """The steps with these ids and everything that they need, in an order in which they can run."""
+        needed, open_ = set(), list(wanted)
+        while open_:
+            step = open_.pop()
+            if step not in needed:
+                needed.add(step)
+                open_ += self.steps[step].inputs.values()
+        return [step for i, step in self.steps.items() if i in needed]
+
+
+def plan(study: Study, methods: Mapping[str, Method] | None = None, seeds: Iterable[int] | None = None) -> Plan:
+    """The plan of a study, for its seeds or for those given.
+
+    Args:
+        methods: method objects for specs that cannot be resolved by name (the library's users' own).
+
+    Raises:
+        InputError: an unknown method, option or check.
+    """
+    planner = _Planner(study, methods or {})
+    for seed in range(study.seeds) if seeds is None else seeds:
+        planner.dense(seed)
+        for sparsity in study.sparsities:
+            for method in study.methods:
+                planner.original(method, sparsity, seed)
+                for check in study.checks:
+                    planner.tampered(method, resolve_check(check), sparsity, seed)
+    return planner.plan
+
+
+class _Planner:
+    def __init__(self, study: Study, methods: Mapping[str, Method]) -> None:
+        self.study = study
+        self.plan = Plan()
+        self._methods = methods
+        self._identities: dict[str, dict[str, Any]] = {}
+
+    def dense(self, seed: int) -> None:
+        start = Reference(self._init(seed))
+        final = self._train(start, seed, f"dense, seed {seed}", keep=True)
+        self.plan.arms[Arm("", DENSE, None, seed)] = Trained(start, final.weights, final.seen)
+
+    def original(self, name: str, sparsity: float, seed: int) -> Trained:
+        arm = Arm(name, ORIGINAL, sparsity, seed)
+        if arm not in self.plan.arms:
+            self.plan.arms[arm] = self._compile(name, self._program(name, sparsity), sparsity, seed, arm)
+        return self.plan.arms[arm]
+
+    def tampered(self, name: str, check: Check, sparsity: float, seed: int) -> None:
+        method, _ = self._method(name)
+        program = self._program(name, sparsity)
+        why = check.applies(method, program)
+        if check.versus == name:
+            why = "a method is not compared with itself"
+        if why:
+            entry = {"method": name, "check": check.name, "why": why}
+            if entry not in self.plan.not_applicable:
+                self.plan.not_applicable.append(entry)
+            return
+        original = self.original(name, sparsity, seed)
+        arm = Arm(name, check.name, sparsity, seed)
+        if check.versus:
+            other = self.original(check.versus, sparsity, seed)
+        else:
+            other = self._compile(name, check.edit(program), sparsity, seed, arm)
+        control = self._control(check, original, other, arm)
+        self.plan.arms[arm] = replace(other, control=control)
+
+    # One stage after another: each turns a reference into the next.
+
+    def _compile(self, name: str, program: Program, sparsity: float, seed: int, arm: Arm) -> Trained:
+        label = f"{name}{'' if arm.check == ORIGINAL else ' · ' + arm.check}, {100 * sparsity:g}%, seed {seed}"
+        last = last_training(program)
+        saved = {0: Reference(self._init(seed))}
+        now, data = saved[0], None
+        for stage in program[:last]:
+            if isinstance(stage, (Train, Prune)) and stage.data != CLEAN:
+                data = self._data(stage.data, seed)
+            if isinstance(stage, Train):
+                now = self._checkpointed_train(now, stage, program, saved, seed, label, sparsity)
+            elif isinstance(stage, Prune):
+                now = replace(now, mask=self._prune(now, stage, name, sparsity, seed, label))
+            elif isinstance(stage, Rewind):
+                now = replace(saved[int(stage.to)], mask=now.mask)
+            else:
+                now = self._transform(now, stage, seed, label)
+        final = self._train(now, seed, label, keep=False)
+        return Trained(now, final.weights, final.seen, data)
+
+    def _checkpointed_train(
+        self,
+        now: Reference,
+        stage: Train,
+        program: Program,
+        saved: dict[int, Reference],
+        seed: int,
+        label: str,
+        sparsity: float,
+    ) -> Reference:
+        """A training before the last one; the first is cut where a later stage rewinds to."""
+        target = next((int(s.to) for s in program if isinstance(s, Rewind)), 0)
+        epochs = self.study.training.epochs
+        if not 0 <= target < epochs:
+            raise InputError(f"asked to rewind to epoch {target}, got a recipe of {epochs} epochs.")
+        name = f"{label} (finding)" if now.mask else f"dense{_on(stage.data)}, seed {seed}"
+        if target and target not in saved:
+            now = self._train(now, seed, name, keep=True, variant=stage.data, until=target)
+            saved[target] = now
+        return self._train(now, seed, name, keep=True, variant=stage.data, momentum=target > 0 and now.mask is None)
+
+    def _train(
+        self,
+        now: Reference,
+        seed: int,
+        label: str,
+        *,
+        keep: bool,
+        variant: str = CLEAN,
+        until: int | None = None,
+        momentum: bool = False,
+    ) -> Reference:
+        study = self.study
+        end = study.training.epochs if until is None else until
+        inputs = {"weights": now.weights}
+        if now.mask:
+            inputs["mask"] = now.mask
+        if momentum:
+            inputs["momentum"] = now.weights
+        if variant != CLEAN:
+            inputs["data.facts"] = self._data(variant, seed)
+        step = self._add(
+            "train",
+            {
+                **self._where(),
+                "recipe": study.recipe,
+                "variant": variant,
+                "seed": seed,
+                "start": now.at,
+                "until": end,
+                "keep": keep,
+            },
+            inputs,
+            label,
+        )
+        return Reference(step, now.mask, end, now.seen + end - now.at)
+
+    def _prune(self, now: Reference, stage: Prune, name: str, sparsity: float, seed: int, label: str) -> str:
+        method, _ = self._method(name)
+        inputs = {"weights": now.weights} if method.reads_weights else {}
+        if now.mask:
+            inputs["mask"] = now.mask
+        params: dict[str, Any] = {
+            "model": self.study.model["identity"],
+            "numerics": self.study.numerics,
+            "method": self._identity(name),
+            "sparsity": sparsity_after(sparsity, 1, 1) if stage.of_path == 1 else 1 - (1 - sparsity) ** stage.of_path,
+            "seed": seed,
+            "invert": stage.invert,
+            "in_shape": self.study.data["in_shape"],
+            "classes": self.study.data["classes"],
+        }
+        if method.reads_data and method.score is not None:
+            params |= {"data": self.study.data["fingerprint"], "variant": stage.data, **self.study.scoring}
+            if stage.data != CLEAN:
+                inputs["data.facts"] = self._data(stage.data, seed)
+        return self._add("prune", params, inputs, label, name)
+
+    def _transform(self, now: Reference, stage: Transform, seed: int, label: str) -> Reference:
+        if stage.name == "reinit":
+            return replace(now, weights=self._init(seed, draw="reinit"), at=0, seen=0)
+        assert now.mask is not None
+        params = {"name": stage.name, "seed": seed}
+        if stage.name == "rearrange":
+            return replace(now, mask=self._add("transform", params, {"mask": now.mask}, label))
+        inputs = {"mask": now.mask, "weights": now.weights}
+        return replace(now, weights=self._add("transform", params, inputs, label))
+
+    def _control(self, check: Check, original: Trained, tampered: Trained, arm: Arm) -> str:
+        inputs = {}
+        for role, trained in (("original", original), ("tampered", tampered)):
+            assert trained.start.mask is not None
+            inputs[f"{role}.mask"] = trained.start.mask
+            inputs[f"{role}.weights"] = trained.start.weights
+        if tampered.data:
+            inputs["data.facts"] = tampered.data
+        finals = [dict(self.plan.steps[t.final].params) for t in (original, tampered)]
+        params = {
+            "check": check.name,
+            "revision": check.revision,
+            # The two last trainings differ in nothing but the ticket they start from.
+            "same_training": finals[0] == finals[1],
+            "trained_on_clean": finals[1]["variant"] == CLEAN,
+        }
+        return self._add("control", params, inputs, f"control of {check.name}, seed {arm.seed}")
+
+    def _init(self, seed: int, draw: str = "init") -> str:
+        params = {
+            "model": self.study.model["identity"],
+            "classes": self.study.data["classes"],
+            "in_shape": self.study.data["in_shape"],
+            "seed": seed,
+            "draw": draw,
+        }
+        return self._add("init", params, {}, f"initialisation, seed {seed}")
+
+    def _data(self, variant: str, seed: int) -> str:
+        params = {"data": self.study.data["fingerprint"], "variant": variant, "seed": seed}
+        return self._add("data", params, {}, f"data {variant}, seed {seed}")
+
+    def _where(self) -> dict[str, Any]:
+        return {
+            "data": self.study.data["fingerprint"],
+            "model": self.study.model["identity"],
+            "numerics": self.study.numerics,
+        }
+
+    def _add(self, kind: str, params: dict[str, Any], inputs: dict[str, str], label: str, method: str = "") -> str:
+        step = Step(kind, params, inputs, label, method)
+        self.plan.steps.setdefault(step.id, step)
+        return step.id
+
+    def _method(self, name: str) -> tuple[Method, dict[str, Any]]:
+        return method_of(name, self._methods)
+
+    def _program(self, name: str, sparsity: float) -> Program:
+        method, options = self._method(name)
+        return method.program(sparsity, options)
+
+    def _identity(self, name: str) -> dict[str, Any]:
+        """What decides a method's masks: its choices and options, and the code of a score of the user's own."""
+        if name not in self._identities:
+            method, options = self._method(name)
+            own = method.score is not None and not str(method.score.__module__).startswith("ticketlab.")
+            self._identities[name] = {
+                "name": source(method.score) if own and method.score is not None else method.name,
+                "revision": method.revision,
+                "frame": [method.budget, method.select, method.rounds, method.mode, method.parts],
+                "options": {k: v for k, v in options.items() if k not in _PROGRAM_OPTIONS},
+            }
+        return self._identities[name]
+
+
+# Options that shape the program, not the mask that a prune stage finds.
+_PROGRAM_OPTIONS = ("rewind", "share", "rounds")
+
+
+def method_of(name: str, methods: Mapping[str, Method] | None = None) -> tuple[Method, dict[str, Any]]:
+    """A configured method and its options, by spec, or by a name that the caller brought along."""
+    known = (methods or {}).get(name)
+    method, options = (known, {}) if known is not None else spec.resolve(name)
+    return configured(method, options)
+
+
+def mask_seed(seed: int) -> int:
+    """The seed for whatever a prune step draws."""
+    return seeding.derive(seed, "mask")
+
+
+def _on(variant: str) -> str:
+    return "" if variant == CLEAN else f" on {variant}"
+
+
