@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ticketlab.diagnosis import diagnose as diagnose
     from ticketlab.enforcement import enforce as enforce
     from ticketlab.engine.recipe import Recipe as Recipe
+    from ticketlab.errors import EmptyLayerWarning as EmptyLayerWarning
     from ticketlab.errors import InputError as InputError
     from ticketlab.experiment.api import Report as Report
     from ticketlab.experiment.api import check as check
@@ -33,6 +34,7 @@ _HOMES = {
     "diagnose": "diagnosis",
     "enforce": "enforcement",
     "Recipe": "engine.recipe",
+    "EmptyLayerWarning": "errors",
     "InputError": "errors",
     "Report": "experiment.api",
     "check": "experiment.api",

@@ -234,8 +234,9 @@ def largest_remainder(target: Mapping[str, Fraction], sizes: Mapping[str, int], 
 
 
 def _shapes(model: nn.Module | Shapes) -> dict[str, tuple[int, ...]]:
-    weights: Mapping[str, object] = prunable(model) if isinstance(model, nn.Module) else model
-    return {n: tuple(getattr(w, "shape", w)) for n, w in weights.items()}  # type: ignore[call-overload]
+    if isinstance(model, nn.Module):
+        return {name: tuple(weight.shape) for name, weight in prunable(model).items()}
+    return {name: tuple(shape) for name, shape in model.items()}
 
 
 def _sizes(model: nn.Module | Shapes) -> dict[str, int]:

@@ -6,8 +6,12 @@ Nothing heavy is imported before a command runs: ``--help`` must answer at once.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
+
+from rich_argparse import RawDescriptionRichHelpFormatter
 
 from ticketlab.errors import InputError
 
@@ -69,13 +73,13 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"ticketlab {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _check(commands.add_parser("check", help="run the sanity checks of pruning methods", formatter_class=_Formatter))
-    listing = commands.add_parser("list", help="what there is: methods, checks, models, data")
+    listing = commands.add_parser("list", help="what there is: methods, checks, models, data", formatter_class=_Formatter)
     listing.add_argument("what", choices=["methods", "checks", "models", "data"])
     listing.add_argument("--json", action="store_true", help="as JSON")
-    show = commands.add_parser("show", help="print what a study says, finished or not")
+    show = commands.add_parser("show", help="print what a study says, finished or not", formatter_class=_Formatter)
     show.add_argument("folder", help="the study's folder (--out of check)")
     show.add_argument("--json", action="store_true", help="the whole document as JSON")
-    report = commands.add_parser("report", help="write a study's report as HTML, CSV, LaTeX or JSON")
+    report = commands.add_parser("report", help="write a study's report as HTML, CSV, LaTeX or JSON", formatter_class=_Formatter)
     report.add_argument("folder", help="the study's folder (--out of check)")
     for kind, text in (
         ("html", "one self-contained page"),
@@ -88,17 +92,21 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-class _Formatter(argparse.RawDescriptionHelpFormatter):
+class _Formatter(RawDescriptionRichHelpFormatter):
+    """Rich help, as wide as the terminal, at most 110 columns."""
+
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=28, width=100)
+        super().__init__(prog, max_help_position=28, width=min(110, shutil.get_terminal_size().columns) - 2)
 
 
 def _check(p: argparse.ArgumentParser) -> None:
-    p.description = (
+    p.usage = "ticketlab check METHOD [METHOD ...] [options]"
+    p.description = textwrap.fill(
         "Trains the tickets that the methods find, and their twins found on tampered data or with tampered masks, "
         "over several seeds, and says of every difference whether it is real, with an interval. A method is a "
         "registered name, NAME,option=value, or module:function for a score of your own. Stopped or finished, the "
-        "same command goes on where it was."
+        "same command goes on where it was.",
+        width=76,
     )
     p.add_argument("methods", nargs="+", metavar="METHOD", help='"snip", "grasp,temperature=1", "scores:my_score"')
     what = p.add_argument_group("what is studied")

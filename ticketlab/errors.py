@@ -10,6 +10,10 @@ class InputError(ValueError):
     """The user's input cannot be used. The command line prints the message and exits with code 2."""
 
 
+class EmptyLayerWarning(UserWarning):
+    """A mask keeps no weight of some layer. A result, not an error: the network may still train around it."""
+
+
 def unknown(kind: str, asked: str, known: Iterable[str]) -> InputError:
     """An error for a name that is not there, with the nearest names that are."""
     names = list(known)

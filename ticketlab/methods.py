@@ -166,7 +166,7 @@ METHODS: dict[str, Method] = {
             passes=0,
             program=_imp,
             options={"rewind": 0.0, "share": 0.2, "rounds": 0},
-            summary="iterative magnitude pruning: 20% of the rest each time, rewinding to init or to epoch `rewind`",
+            summary="iterative magnitude pruning, 20% of the rest each time, with rewinding",
             paper="Frankle & Carbin, ICLR 2019; Frankle et al., ICML 2020",
         ),
     )

@@ -45,17 +45,16 @@ def prunable(model: nn.Module, where: Filter | None = None) -> dict[str, nn.Para
         )
     chosen = {name: p for name, p in found.items() if where is None or where(name, p)}
     if not chosen:
-        raise InputError(
-            f"asked to prune only what the filter admits, got 0 of {len(found)} weights: {_few(found)}."
-        )
+        raise InputError(f"asked to prune only what the filter admits, got 0 of {len(found)} weights: {_few(found)}.")
     return chosen
 
 
 def _layer_weights(module: nn.Module) -> Iterator[nn.Parameter]:
     if isinstance(module, _LAYERS):
         # A parametrised layer (weight norm, spectral norm) computes its weight: there is no tensor to mask.
-        if isinstance(module._parameters.get("weight"), nn.Parameter):
-            yield module.weight
+        weight = module._parameters.get("weight")
+        if isinstance(weight, nn.Parameter):
+            yield weight
     elif isinstance(module, nn.MultiheadAttention):
         for name in _ATTENTION:
             weight = getattr(module, name, None)

@@ -112,5 +112,3 @@ def iterative(rounds: int, to: float = 0.0) -> Program:
     for round_ in range(1, rounds + 1):
         stages += [Train(), Prune(of_path=round_ / rounds), Rewind(to)]
     return (*stages, Train())
-
-

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -11,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ticketlab import budget as budgets
-from ticketlab import select, seeding
-from ticketlab.errors import InputError
+from ticketlab import seeding, select
+from ticketlab.errors import EmptyLayerWarning, InputError
 from ticketlab.mask import Mask
 from ticketlab.methods import Method, configured
 from ticketlab.parameters import Filter
@@ -51,23 +53,35 @@ def prune(
         input_shape: of one input without the batch dimension, for methods that need a shape but no data.
         options: of the method.
 
+    Warns:
+        EmptyLayerWarning: a layer keeps no weight; the mask's ``empty_layers`` lists them.
+
     Raises:
         InputError: unknown names or options, a sparsity outside [0, 1), a budget that cannot be met, missing
             data, NaN scores, or a model without prunable weights.
     """
     found, spec_options = resolve(method)
     chosen, own = configured(found, {**spec_options, **options})
-    return find_mask(
+    batches = _checked_batches(data)
+    mask = find_mask(
         model,
         chosen,
         own,
         sparsity,
-        batches=_checked_batches(data),
+        batches=batches,
         loss=loss,
         seed=seed,
         where=prunable,
         input_shape=input_shape,
     )
+    if mask.empty_layers:
+        text = f"{chosen.name} at sparsity {sparsity:g} leaves no weight in: {', '.join(mask.empty_layers)}."
+        warnings.warn(text, EmptyLayerWarning, stacklevel=2)
+    mask.fingerprint |= {
+        "weights": digest_of(p for _, p in model.named_parameters()),
+        "data": digest_of(t for batch in batches for t in batch if isinstance(t, Tensor)),
+    }
+    return mask
 
 
 def find_mask(
@@ -90,7 +104,7 @@ def find_mask(
     total = sum(w.numel() for w in weights.values())
     budgets.check_sparsity(sparsity)
     if input_shape is None and batches:
-        input_shape = tuple(batches[0][0].shape[1:])
+        input_shape = tuple(getattr(batches[0][0], "shape", ())[1:]) or None
     pinned = _pinned(shapes, options, total, sparsity)
     alive = dict(start) if start is not None else dict(Mask.dense(weights))
     choose = _selection(method.select, invert)
@@ -141,9 +155,7 @@ def _selection(name: str, invert: bool) -> select.Select:
     return select.SELECTIONS[turned.get(name, name) if invert else name]
 
 
-def _pinned(
-    shapes: Mapping[str, tuple[int, ...]], options: Mapping[str, Any], total: int, sparsity: float
-) -> set[str]:
+def _pinned(shapes: Mapping[str, tuple[int, ...]], options: Mapping[str, Any], total: int, sparsity: float) -> set[str]:
     """Layers that stay dense though they count: the linear ones, in the original paper's lottery tickets."""
     if options.get("classifier", "pruned") == "pruned":
         return set()
@@ -181,6 +193,14 @@ def _checked_batches(data: Iterable[Batch] | None) -> list[Batch]:
                 f"asked for data as (inputs, targets) batches, got {type(batch).__name__} as batch {index}."
             )
     return [(inputs, targets) for inputs, targets in batches]
+
+
+def digest_of(tensors: Iterable[Tensor]) -> str:
+    """A short hash of contents, to recognise what a mask was made from."""
+    total = hashlib.sha256()
+    for tensor in tensors:
+        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()[:16]
 
 
 def _is_plain(value: Any) -> bool:

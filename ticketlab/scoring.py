@@ -57,9 +57,7 @@ class Scoring:
         """The gradient of the loss on one batch for each prunable weight (zeros where it does not reach)."""
         inputs, targets = batch
         value = (loss or self.loss)(self.model(inputs), targets)
-        grads = torch.autograd.grad(
-            value, list(self.weights.values()), create_graph=create_graph, allow_unused=True
-        )
+        grads = torch.autograd.grad(value, list(self.weights.values()), create_graph=create_graph, allow_unused=True)
         return {
             name: torch.zeros_like(weight) if grad is None else grad
             for (name, weight), grad in zip(self.weights.items(), grads, strict=True)

@@ -112,9 +112,7 @@ def _add_ties(kept: Tensors, ties: Tensors, missing: int, seed: int) -> None:
     label = next(iter(ties)) if len(ties) == 1 else ""
     chosen = torch.zeros(total, dtype=torch.bool)
     chosen[torch.randperm(total, generator=seeding.generator(seed, "ties", label))[:missing]] = True
-    for (name, place), part in zip(
-        places.items(), chosen.split([p.numel() for p in places.values()]), strict=True
-    ):
+    for (name, place), part in zip(places.items(), chosen.split([p.numel() for p in places.values()]), strict=True):
         kept[name].view(-1)[place[part]] = True
 
 

@@ -72,7 +72,7 @@ def resolve(method: str | Method | ScoreFunction) -> tuple[Method, dict[str, Any
     return METHODS[name], options
 
 
-def from_function(score: ScoreFunction, name: str | None = None) -> Method:
+def from_function(score: ScoreFunction | Method, name: str | None = None) -> Method:
     """A one-shot global method from a score function; its keyword arguments become options.
 
     A ``Method`` found under the name is taken as it is.
@@ -82,9 +82,7 @@ def from_function(score: ScoreFunction, name: str | None = None) -> Method:
     if not callable(score):
         raise InputError(f"asked for {name or score!r} as a method, got {type(score).__name__}, not a function.")
     takes_scoring(score)
-    options = {
-        p.name: p.default for p in inspect.signature(score).parameters.values() if p.default is not p.empty
-    }
+    options = {p.name: p.default for p in inspect.signature(score).parameters.values() if p.default is not p.empty}
     summary = (inspect.getdoc(score) or "").split("\n")[0]
     return Method(name or name_of(score), score=score, options=options, summary=summary, paper="yours")
 
@@ -106,7 +104,9 @@ def import_named(name: str) -> Callable[..., Any]:
     except ModuleNotFoundError as error:
         if error.name and not module_name.startswith(error.name):
             raise InputError(f"asked for {name!r}, got a module that needs {error.name!r}, not installed.") from error
-        raise InputError(f"asked for {name!r}, got no module {module_name!r} in {folder} or the import path.") from error
+        raise InputError(
+            f"asked for {name!r}, got no module {module_name!r} in {folder} or the import path."
+        ) from error
     except Exception as error:
         raise InputError(f"asked for {name!r}, got {type(error).__name__} on importing it: {error}.") from error
     found = getattr(module, attribute, None)

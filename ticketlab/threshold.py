@@ -1,8 +1,8 @@
 """The exact k-th largest of many scores, without sorting them or putting them into one vector.
 
-A radix selection: floats are read as integers of the same order, and histograms of 16 bits at a time, most
-significant first, narrow down the value. Each pass streams over the tensors in chunks, so the extra memory is a
-few megabytes (and the candidates of the last passes), not several copies of the scores.
+A radix selection. Floats are read as integers in the same order; a histogram over their top 16 bits finds the narrow
+range that holds the k-th largest, and only the few values in that range are looked at again. Every pass streams over
+the tensors in chunks, so the extra memory is that of the candidates, not several copies of the scores.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-_CHUNK = 1 << 18
-_DIGITS = 1 << 16
+_CHUNK = 1 << 19
+_BINS = 1 << 16
 _FEW = 1 << 21
 
 
@@ -26,43 +26,60 @@ def kth_largest(scores: Sequence[Tensor], k: int) -> float:
     """
     double = scores[0].dtype == torch.float64
     parts: list[Tensor] = [s.reshape(-1) for s in scores]
-    prefix = 0
-    for shift in (48, 32, 16, 0) if double else (16, 0):
-        histogram = torch.zeros(_DIGITS, dtype=torch.int64)
-        gathered: list[Tensor] = []
-        count = 0
-        for keys in _keys(parts, prefix, shift, double):
-            digits = (keys >> shift).bitwise_and_(_DIGITS - 1)
-            histogram += torch.bincount(digits.to(torch.int32), minlength=_DIGITS).cpu()
-        # The sign bit makes the top digit count from the negative end: put it in the order of the values.
-        top = shift == (48 if double else 16)
-        ordered = torch.cat([histogram[_DIGITS // 2 :], histogram[: _DIGITS // 2]]) if top else histogram
-        above = ordered.flip(0).cumsum(0)
-        position = int(torch.searchsorted(above, k))
-        digit = _DIGITS - 1 - position
-        count = int(ordered[digit])
-        k -= int(above[position]) - count
-        prefix = prefix * _DIGITS + (digit - _DIGITS // 2 if top else digit)
-        if shift and count <= _FEW:
-            gathered = [keys.clone() for keys in _keys(parts, prefix, shift - 16, double, match=shift)]
-            return _to_float(int(torch.cat(gathered).kthvalue(count - k + 1).values), double)
-    return _to_float(prefix, double)
+    low, high, k, count = _top_range(parts, k, double)
+    for shift in (32, 16, 0) if double else (0,):
+        if count <= _FEW:
+            keys = torch.cat(list(_keys(parts, low, high, double)))
+            return _to_float(int(keys.kthvalue(count - k + 1).values), double)
+        # The range around zero is twice as wide as the others.
+        bins = ((high - low) >> shift) + 1
+        histogram = torch.zeros(bins, dtype=torch.int64)
+        for keys in _keys(parts, low, high, double):
+            histogram += torch.bincount((keys.long() - low) >> shift, minlength=bins).cpu()
+        digit, k, count = _descend(histogram, k)
+        low += digit << shift
+        high = low + (1 << shift) - 1
+    return _to_float(low, double)
 
 
-def _keys(
-    parts: Sequence[Tensor], prefix: int, shift: int, double: bool, match: int | None = None
-) -> Iterator[Tensor]:
-    """Chunks of integer keys in the order of the values, only those whose digits above ``shift`` are ``prefix``."""
-    integer, last = (torch.int64, 63) if double else (torch.int32, 31)
-    magnitude = torch.iinfo(integer).max
-    top = shift == (48 if double else 16)
-    matched = shift + 16 if match is None else match
+def _top_range(parts: Sequence[Tensor], k: int, double: bool) -> tuple[int, int, int, int]:
+    """The keys (first, last) that share their top 16 bits with the k-th largest, its rank there, how many there are."""
+    integer, shift = (torch.int64, 48) if double else (torch.int32, 16)
+    raw = torch.zeros(_BINS, dtype=torch.int64)
     for part in parts:
         for chunk in part.split(_CHUNK):
-            # Adding zero turns -0.0 into 0.0: the two are equal as scores, so they must tie.
-            bits = (chunk + 0.0).view(integer)
-            keys = bits.bitwise_xor_((bits >> last).bitwise_and_(magnitude))
-            yield keys if top and match is None else keys[(keys >> matched) == prefix]
+            digits = (chunk.view(integer) >> shift).bitwise_and_(_BINS - 1)
+            raw += torch.bincount(digits, minlength=_BINS).cpu()
+    # Sign and magnitude: the bins of negative values lie in the upper half, in falling order. The two bins next to
+    # zero become one, as -0.0 and 0.0 are equal scores and must tie.
+    half = _BINS // 2
+    ordered = torch.cat([raw[half + 1 :].flip(0), raw[:1] + raw[half : half + 1], raw[1:half]])
+    digit, k, count = _descend(ordered, k)
+    top = digit - (half - 1)
+    if top == 0:
+        return -(1 << shift), (1 << shift) - 1, k, count
+    first = (top if top > 0 else top - 1) << shift
+    return first, first + (1 << shift) - 1, k, count
+
+
+def _descend(histogram: Tensor, k: int) -> tuple[int, int, int]:
+    """The bin of the k-th largest, its rank within that bin, and how many values the bin has."""
+    above = histogram.flip(0).cumsum(0)
+    position = int(torch.searchsorted(above, k))
+    digit = len(histogram) - 1 - position
+    count = int(histogram[digit])
+    return digit, k - (int(above[position]) - count), count
+
+
+def _keys(parts: Sequence[Tensor], low: int, high: int, double: bool) -> Iterator[Tensor]:
+    """The values between two keys, as keys: integers in the order of the values."""
+    integer, last = (torch.int64, 63) if double else (torch.int32, 31)
+    least, most = _to_float(low, double), _to_float(high, double)
+    for part in parts:
+        for chunk in part.split(_CHUNK):
+            # Adding zero makes -0.0 and 0.0 the same key.
+            bits = (chunk[(chunk >= least) & (chunk <= most)] + 0.0).view(integer)
+            yield bits ^ (bits >> last).bitwise_and_(torch.iinfo(integer).max)
 
 
 def _to_float(key: int, double: bool) -> float:

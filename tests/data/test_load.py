@@ -91,9 +91,7 @@ def test_system_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(load("fashion-mnist").test) == 20
 
 
-def test_second_load_does_not_decode(
-    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_second_load_does_not_decode(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layouts.parquet(tmp_path / "d", *made("cifar10"), "img", "label", "PNG", 1)
     fresh = load("cifar10", tmp_path / "d")
     assert len(list((own_cache / "decoded").iterdir())) == 1

@@ -28,7 +28,7 @@ def refused(name: str, folder: Path, *says: str) -> None:
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(InputError, match="'cifar-10'.*Did you mean.*'cifar10'"):
+    with pytest.raises(InputError, match=r"'cifar-10'.*Did you mean.*'cifar10'"):
         load("cifar-10")
 
 

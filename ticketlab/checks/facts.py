@@ -46,9 +46,7 @@ def others_equal(a: Ticket, b: Ticket) -> bool:
 
 def weights_equal(a: Ticket, b: Ticket) -> bool:
     """All start values, covered or not, are the same."""
-    return list(a.weights) == list(b.weights) and all(
-        torch.equal(a.weights[n], b.weights[n]) for n in a.weights
-    )
+    return list(a.weights) == list(b.weights) and all(torch.equal(a.weights[n], b.weights[n]) for n in a.weights)
 
 
 def share(value: float) -> str:

@@ -123,5 +123,3 @@ def versus(other: str) -> Check:
         lambda method, program: None,
         versus=other,
     )
-
-

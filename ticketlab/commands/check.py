@@ -54,9 +54,10 @@ def run_check(options: argparse.Namespace, arguments: list[str]) -> int:
 
 def default_folder(options: argparse.Namespace) -> Path:
     """runs/ and a name that says what is studied, the same for the same kind of study."""
-    keys = ("data", "data_dir", "limit_train", "limit_test", "model", "per_class", "epochs", "batch_size", "lr")
-    keys += ("momentum", "weight_decay", "schedule", "augment", "margin", "alpha", "multiplicity", "family", "test")
-    tail = digest({k: getattr(options, k) for k in keys})[:6]
+    may_grow = {"command", "methods", "checks", "sparsity", "seeds", "final"}
+    no_matter = {"out", "jobs", "dry_run", "html", "json", "require"}
+    kept = {k: v for k, v in vars(options).items() if k not in may_grow | no_matter}
+    tail = digest(kept)[:6]
     model = options.model.replace(":", "-").replace("/", "-")
     return Path("runs") / f"{options.data}-{model}-{tail}"
 
@@ -137,5 +138,3 @@ def _clock(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-

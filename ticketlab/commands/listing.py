@@ -6,24 +6,26 @@ import argparse
 import json
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
+from rich.text import Text
 
 
 def run_list(options: argparse.Namespace) -> int:
-    """Print a registry as a table."""
-    rows = {"methods": _methods, "checks": _checks, "models": _models, "data": _data}[options.what]()
+    """Print a registry: a name and what it is on one line, its facts below."""
+    entries = {"methods": _methods, "checks": _checks, "models": _models, "data": _data}[options.what]()
     if options.json:
-        print(json.dumps(rows, indent=1))
+        print(json.dumps(entries, indent=1))
         return 0
-    console = Console()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, column in enumerate(rows[0]):
-        table.add_column(column, overflow="fold", no_wrap=index == 0, style="bold" if index == 0 else "")
-    for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
-    console.print(table)
+    console = Console(highlight=False)
+    width = max(len(e["name"]) for e in entries) + 2
+    for entry in entries:
+        line = Text.assemble((entry["name"].ljust(width), "bold"), entry["summary"])
+        line.overflow = "fold"
+        console.print(Padding(line, 0), soft_wrap=False)
+        facts = [f"{k}: {v}" for k, v in entry.items() if k not in ("name", "summary") and v not in ("", None)]
+        if facts:
+            console.print(Padding(Text(" · ".join(facts), style="dim"), (0, 0, 0, width)))
     return 0
 
 
@@ -33,10 +35,11 @@ def _methods() -> list[dict[str, Any]]:
 
     return [
         {
-            "method": m.name,
-            "what it does": m.summary,
+            "name": m.name,
+            "summary": m.summary,
             "needs": m.needs,
-            "options": label("", dict(m.options)).lstrip(","),
+            "rounds": m.rounds if m.rounds > 1 else None,
+            "options": label("", dict(m.options)).lstrip(",").replace(",", ", "),
             "paper": m.paper,
         }
         for m in METHODS.values()
@@ -48,10 +51,10 @@ def _checks() -> list[dict[str, Any]]:
 
     return [
         {
-            "check": c.name,
-            "what it does": c.phrase,
-            "the belief it tests": c.belief,
-            "default": "yes" if c.name in DEFAULT else "",
+            "name": c.name,
+            "summary": c.phrase,
+            "belief": c.belief,
+            "default": "yes" if c.name in DEFAULT else None,
             "paper": c.paper,
         }
         for c in CHECKS.values()
@@ -61,13 +64,20 @@ def _checks() -> list[dict[str, Any]]:
 def _models() -> list[dict[str, Any]]:
     from ticketlab.models.registry import MODELS
 
-    return [{"model": name, "what it is": m.summary, "paper": m.paper} for name, m in MODELS.items()]
+    return [{"name": name, "summary": m.summary, "paper": m.paper} for name, m in MODELS.items()]
 
 
 def _data() -> list[dict[str, Any]]:
     from ticketlab.data.names import DATASETS
+    from ticketlab.engine.recipe import default_for
 
     return [
-        {"data": name, "what it is": d.summary, "classes": d.classes, "shape": "x".join(map(str, d.shape))}
+        {
+            "name": name,
+            "summary": d.summary,
+            "classes": d.classes,
+            "default epochs": default_for(name).epochs,
+            "source": d.source,
+        }
         for name, d in DATASETS.items()
     ]

@@ -27,9 +27,7 @@ def epoch_batches(n: int, batch_size: int, generator: Generator) -> Iterator[Ten
     return iter(torch.split(order(n, generator), batch_size))
 
 
-def prepare(
-    data: Data, inputs: Tensor, *, generator: Generator | None = None, augment: bool = False
-) -> Tensor:
+def prepare(data: Data, inputs: Tensor, *, generator: Generator | None = None, augment: bool = False) -> Tensor:
     """Stored inputs (N, ...) as the float32 tensor a model takes, on the device of `inputs`.
 
     With `augment`, `data.augment` is applied first, with one draw for each image.

@@ -21,9 +21,7 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ticketlab"
 
 
-def cached(
-    name: str, files: tuple[Path, ...], read: Callable[[], tuple[Split, Split]]
-) -> tuple[Split, Split]:
+def cached(name: str, files: tuple[Path, ...], read: Callable[[], tuple[Split, Split]]) -> tuple[Split, Split]:
     """What `read` gives, from the cache if these very files (path, size, time) were read before.
 
     A cache that cannot be read or written changes nothing but the time.
@@ -34,9 +32,7 @@ def cached(
     key = hashlib.sha256(repr((_FORMAT, name, facts)).encode()).hexdigest()[:16]
     with contextlib.suppress(Exception):
         held = load_file(folder() / "decoded" / f"{name}-{key}.safetensors")
-        return Split(held["train.inputs"], held["train.targets"]), Split(
-            held["test.inputs"], held["test.targets"]
-        )
+        return Split(held["train.inputs"], held["train.targets"]), Split(held["test.inputs"], held["test.targets"])
     train, test = read()
     with contextlib.suppress(Exception):
         place = folder() / "decoded"

@@ -34,18 +34,14 @@ def _check(split: Split, where: str, classes: int) -> None:
     if not len(inputs):
         raise InputError(f"{where} is empty")
     if targets.shape != (len(inputs),):
-        raise InputError(
-            f"{where} has {len(inputs)} inputs and targets {_kind(targets)}; one class each is needed"
-        )
+        raise InputError(f"{where} has {len(inputs)} inputs and targets {_kind(targets)}; one class each is needed")
     if targets.dtype != torch.int64:
         raise InputError(f"{where} has {targets.dtype} targets; whole class numbers (torch.int64) are needed")
     if (low := int(targets.min())) < 0 or (high := int(targets.max())) >= classes:
         wrong = low if low < 0 else high
         raise InputError(f"{where} has label {wrong}; {classes} classes have the labels 0 to {classes - 1}")
     if inputs.dtype != torch.uint8 and not inputs.is_floating_point():
-        raise InputError(
-            f"{where} has {inputs.dtype} inputs; uint8 images or floating-point numbers are needed"
-        )
+        raise InputError(f"{where} has {inputs.dtype} inputs; uint8 images or floating-point numbers are needed")
     if inputs.dtype == torch.uint8 and inputs.ndim != 4:
         raise InputError(f"{where} has uint8 inputs {_kind(inputs)}; images (N, C, H, W) are needed")
     if inputs.is_floating_point() and not (finite := inputs.isfinite()).all():

@@ -27,15 +27,11 @@ def find(folder: Path, name: str) -> tuple[Path, ...]:
     """The batch files, else the archive, in `folder`; empty if neither is there."""
     batches = (*_TRAIN[name], _TEST[name])
     for suffix in ("", ".bin"):
-        present = tuple(
-            folder / f"{batch}{suffix}" for batch in batches if (folder / f"{batch}{suffix}").is_file()
-        )
+        present = tuple(folder / f"{batch}{suffix}" for batch in batches if (folder / f"{batch}{suffix}").is_file())
         if present:
             return present
     kind = name.replace("cifar", "cifar-")
-    archives = (
-        folder / f"{kind}-{version}.tar{end}" for version in ("python", "binary") for end in (".gz", "")
-    )
+    archives = (folder / f"{kind}-{version}.tar{end}" for version in ("python", "binary") for end in (".gz", ""))
     return tuple(path for path in archives if path.is_file())[:1]
 
 
@@ -50,9 +46,7 @@ def read(files: tuple[Path, ...], name: str, info: DatasetInfo) -> tuple[Split, 
     parse = _records if binary else _pickled
     parts = {batch: parse(held.pop(batch), name, f"{source}: {batch}") for batch in sorted(held)}
     train = [parts[batch] for batch in _TRAIN[name]]
-    return Split(torch.cat([x for x, _ in train]), torch.cat([y for _, y in train])), Split(
-        *parts[_TEST[name]]
-    )
+    return Split(torch.cat([x for x, _ in train]), torch.cat([y for _, y in train])), Split(*parts[_TEST[name]])
 
 
 def _bytes(path: Path) -> bytes:
@@ -78,11 +72,7 @@ def _members(archive: Path, wanted: set[str]) -> dict[str, bytes]:
 
 def _pickled(content: bytes, name: str, where: str) -> tuple[torch.Tensor, torch.Tensor]:
     batch = unpickle(content, where)
-    batch = (
-        {k.decode() if isinstance(k, bytes) else k: v for k, v in batch.items()}
-        if isinstance(batch, dict)
-        else {}
-    )
+    batch = {k.decode() if isinstance(k, bytes) else k: v for k, v in batch.items()} if isinstance(batch, dict) else {}
     label = "labels" if name == "cifar10" else "fine_labels"
     try:
         pixels, labels = np.asarray(batch["data"], np.uint8), np.asarray(batch[label], np.int64)

@@ -15,9 +15,7 @@ from ticketlab.data.names import DatasetInfo
 from ticketlab.data.types import Split
 from ticketlab.errors import InputError
 
-NAMES = tuple(
-    f"{part}-{what}" for part in ("train", "t10k") for what in ("images-idx3-ubyte", "labels-idx1-ubyte")
-)
+NAMES = tuple(f"{part}-{what}" for part in ("train", "t10k") for what in ("images-idx3-ubyte", "labels-idx1-ubyte"))
 LOOKS_LIKE = f"{', '.join(NAMES)}, each plain or .gz"
 
 
@@ -62,7 +60,6 @@ def _array(path: Path) -> np.ndarray:
         raise InputError(f"asked for the IDX file {path}, got a damaged file: {error}") from error
     if (zeros, kind) != (0, 8) or math.prod(shape) != len(body):
         raise InputError(
-            f"asked for the IDX file {path} of unsigned bytes, "
-            f"got type {kind} with {len(body)} bytes for sizes {shape}"
+            f"asked for the IDX file {path} of unsigned bytes, got type {kind} with {len(body)} bytes for sizes {shape}"
         )
     return body.reshape(shape)

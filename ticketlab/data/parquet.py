@@ -59,9 +59,7 @@ def _shard(path: Path, name: str, info: DatasetInfo) -> tuple[torch.Tensor, torc
             image = next((c for c in ("img", "image") if c in columns), None)
             label = "fine_label" if name == "cifar100" and "fine_label" in columns else "label"
             if image is None or label not in columns:
-                raise InputError(
-                    f"asked {path} for the columns img or image, and {label}; got {', '.join(columns)}"
-                )
+                raise InputError(f"asked {path} for the columns img or image, and {label}; got {', '.join(columns)}")
             table = file.read(columns=[image, label])
         pictures = table[image].combine_chunks().field("bytes").to_pylist()
         targets = torch.from_numpy(table[label].to_numpy().astype(np.int64))

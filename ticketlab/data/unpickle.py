@@ -39,6 +39,4 @@ def unpickle(content: bytes, where: str) -> Any:
     try:
         return _Restricted(BytesIO(content), encoding="bytes").load()
     except Exception as error:  # a damaged pickle can raise almost anything
-        raise InputError(
-            f"asked for plain arrays in {where}, got a pickle that is refused: {error}"
-        ) from error
+        raise InputError(f"asked for plain arrays in {where}, got a pickle that is refused: {error}") from error

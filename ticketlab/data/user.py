@@ -16,11 +16,11 @@ from ticketlab.errors import InputError
 def from_user(data: Any, name: str = "user") -> Data:
     """Data from (train, test), or from a Data, which is only checked.
 
-    Each of the two is a map-style data set of (input, class) pairs, or (inputs, targets) as tensors or arrays:
-    uint8 images (N, C, H, W) or (N, H, W), or floats (N, ...). The number of classes is the largest label plus
-    one. uint8 images are normalised by the mean and deviation of each channel of the training set; floats are
-    taken as they are, in single precision. Data sets are read once, into memory: a random transform would be
-    frozen, so it is refused.
+    Each of the two is a map-style data set of (input, class) pairs, or (inputs, targets) as tensors or
+    arrays: uint8 images (N, C, H, W) or (N, H, W), or floats (N, ...). The number of classes is the largest
+    label plus one. uint8 images are normalised by the mean and deviation of each channel of the training set;
+    floats are taken as they are, in single precision. Data sets are read once, into memory: a random transform
+    would be frozen, so it is refused.
 
     Raises InputError for anything that this does not describe.
     """
@@ -29,8 +29,7 @@ def from_user(data: Any, name: str = "user") -> Data:
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise InputError(f"asked for data as (train, test), got {_describe(data)}")
     train, test = (
-        _split(part, f"the {which} set of {name!r}")
-        for part, which in zip(data, ("training", "test"), strict=True)
+        _split(part, f"the {which} set of {name!r}") for part, which in zip(data, ("training", "test"), strict=True)
     )
     classes = 1 + max((int(s.targets.max()) for s in (train, test) if len(s)), default=0)
     mean, std = _channel_statistics(train.inputs)
@@ -45,9 +44,7 @@ def _split(part: Any, where: str) -> Split:
     if not (hasattr(part, "__len__") and hasattr(part, "__getitem__")) or isinstance(
         part, dict | str | np.ndarray | Tensor
     ):
-        raise InputError(
-            f"asked for {where} as a map-style data set or (inputs, targets), got {_describe(part)}"
-        )
+        raise InputError(f"asked for {where} as a map-style data set or (inputs, targets), got {_describe(part)}")
     return _stacked(part, where)
 
 
@@ -61,9 +58,7 @@ def _stacked(dataset: Any, where: str) -> Split:
         raise InputError(f"{where} is empty")
     if shapes := {x.shape for x, _ in pairs} - {pairs[0][0].shape}:
         raise InputError(f"{where} has inputs {pairs[0][0].shape} and {shapes.pop()}; one shape is needed")
-    if not all(
-        np.array_equal(x, y, equal_nan=x.dtype.kind == "f") for x, (y, _) in zip(again, pairs, strict=False)
-    ):
+    if not all(np.array_equal(x, y, equal_nan=x.dtype.kind == "f") for x, (y, _) in zip(again, pairs, strict=False)):
         raise InputError(
             f"{where} gives another input each time it is read; leave out its random transforms, and use "
             "Data(..., augment=Augment(pad, flip)) for crops and flips"
@@ -89,9 +84,7 @@ def _inputs(values: Any, where: str) -> Tensor:
     if inputs.dtype == torch.uint8 and inputs.ndim == 3:
         return inputs.unsqueeze(1)
     if inputs.dtype == torch.uint8 and inputs.ndim == 4 and inputs.shape[3] in (1, 3) and inputs.shape[1] > 4:
-        raise InputError(
-            f"{where} has images {tuple(inputs.shape)}, channels last; permute them to (N, C, H, W)"
-        )
+        raise InputError(f"{where} has images {tuple(inputs.shape)}, channels last; permute them to (N, C, H, W)")
     return inputs
 
 

@@ -131,9 +131,7 @@ def correct(model: nn.Module, data: Data, device: torch.device, batch_size: int 
     """For every test image, in order, whether the model's answer is right (bool, on the CPU)."""
     model.eval()
     answers = []
-    for inputs, targets in zip(
-        data.test.inputs.split(batch_size), data.test.targets.split(batch_size), strict=True
-    ):
+    for inputs, targets in zip(data.test.inputs.split(batch_size), data.test.targets.split(batch_size), strict=True):
         answers.append(model(prepare(data, inputs.to(device))).argmax(1).cpu() == targets.cpu())
     return torch.cat(answers)
 

@@ -19,7 +19,8 @@ from ticketlab.data.types import Data
 from ticketlab.data.user import from_user
 from ticketlab.engine.recipe import Recipe, default_for
 from ticketlab.errors import InputError
-from ticketlab.experiment import settings, study as studies
+from ticketlab.experiment import settings
+from ticketlab.experiment import study as studies
 from ticketlab.experiment.estimate import Estimate, estimate
 from ticketlab.experiment.execute import Context
 from ticketlab.experiment.factory import Factory, ModelLike
@@ -241,24 +242,20 @@ def check(
         from ticketlab.errors import unknown
 
         raise unknown("setting of check", sorted(set(settings_) - known)[0], sorted(known))
-    scratch = None if out is not None else tempfile.TemporaryDirectory(prefix="ticketlab-")
-    folder = Path(out) if out is not None else Path(scratch.name if scratch else "")
-    prepared = prepare(
-        methods,
-        model=model,
-        data=as_data(data),
-        sparsity=[sparsity] if isinstance(sparsity, (int, float)) else list(sparsity),
-        seeds=seeds,
-        checks=checks,
-        folder=folder,
-        recipe=recipe,
-        margin=margin,
-        **settings_,
-    )
-    results = prepared.run(jobs, progress)
-    if scratch is not None:
-        scratch.cleanup()
-    return Report(results)
+    with tempfile.TemporaryDirectory(prefix="ticketlab-") as scratch:
+        prepared = prepare(
+            methods,
+            model=model,
+            data=as_data(data),
+            sparsity=[sparsity] if isinstance(sparsity, (int, float)) else list(sparsity),
+            seeds=seeds,
+            checks=checks,
+            folder=Path(scratch if out is None else out),
+            recipe=recipe,
+            margin=margin,
+            **settings_,
+        )
+        return Report(prepared.run(jobs, progress))
 
 
 @dataclass(frozen=True)
@@ -350,5 +347,3 @@ def _check_portable(context: Context, jobs: int) -> None:
 def shell(arguments: Sequence[str]) -> str:
     """A command line as one would type it."""
     return shlex.join(["ticketlab", *arguments])
-
-

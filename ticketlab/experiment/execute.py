@@ -94,8 +94,8 @@ def _init(step: Step, context: Context, store: Store) -> Result:
 
 
 def _data(step: Step, context: Context, store: Store) -> Result:
-    _, facts = context.split(step.params["variant"], step.params["seed"])
-    return Result({"facts": facts})
+    _, changed = context.split(step.params["variant"], step.params["seed"])
+    return Result({"facts": changed})
 
 
 def _train(step: Step, context: Context, store: Store) -> Result:
@@ -136,7 +136,7 @@ def _trained(result: Trained, keep: bool) -> Result:
 
 def _diverged(data: Data, epoch: int) -> Result:
     """A training that would start from weights that are no numbers: it ends where they did."""
-    facts = {"accuracy": None, "best": None, "epochs": 0, "diverged_at": epoch, "history": []}
+    facts: dict[str, Any] = {"accuracy": None, "best": None, "epochs": 0, "diverged_at": epoch, "history": []}
     nothing = {"correct": torch.zeros(len(data.test), dtype=torch.bool)}
     return Result(facts, tensors={"correct": nothing, "weights": {}, "momentum": {}})
 
@@ -153,7 +153,9 @@ def _prune(step: Step, context: Context, store: Store) -> Result:
     if method.reads_data and method.score is not None:
         split, _ = context.split(params["variant"], params["seed"])
         draw = seeding.generator(params["seed"], "scoring batch")
-        batches = scoring_batches(split, context.data, per_class=params["per_class"], parts=method.parts, generator=draw)
+        batches = scoring_batches(
+            split, context.data, per_class=params["per_class"], parts=method.parts, generator=draw
+        )
     mask = find_mask(
         model.to(context.device),
         method,
@@ -165,16 +167,18 @@ def _prune(step: Step, context: Context, store: Store) -> Result:
         start=store.mask(step.inputs["mask"]) if "mask" in step.inputs else None,
         invert=params["invert"],
     )
-    health = diagnose(model, mask, tuple(context.data.in_shape))
-    return Result(
-        {
-            "kept": {name: kept for name, (kept, _) in mask.counts().items()},
-            "empty_layers": list(health.empty_layers),
-            "dead_units": health.dead_units,
-            "effective_sparsity": health.effective_sparsity,
-        },
-        mask=mask,
-    )
+    return Result(_health(model, mask, context), mask=mask)
+
+
+def _health(model: nn.Module, mask: Mask, context: Context) -> dict[str, Any]:
+    """What every mask is looked at for before a training is spent on it."""
+    found = diagnose(model, mask, tuple(context.data.in_shape))
+    return {
+        "kept": {name: kept for name, (kept, _) in mask.counts().items()},
+        "empty_layers": list(found.empty_layers),
+        "dead_units": found.dead_units,
+        "effective_sparsity": found.effective_sparsity,
+    }
 
 
 def _transform(step: Step, context: Context, store: Store) -> Result:
@@ -182,7 +186,8 @@ def _transform(step: Step, context: Context, store: Store) -> Result:
     seed = seeding.derive(step.params["seed"], step.params["name"])
     if step.params["name"] == "rearrange":
         everywhere = dict(Mask.dense(mask))
-        return Result({}, mask=Mask(select.at_random({}, from_mask(mask), everywhere, seed), {"rearranged": seed}))
+        rearranged = Mask(select.at_random({}, from_mask(mask), everywhere, seed), {"rearranged": seed})
+        return Result(_health(_fresh(context), rearranged, context), mask=rearranged)
     weights = store.tensors(step.inputs["weights"], "weights")
     return Result({}, tensors={"weights": shuffled(weights, mask, seed)})
 
@@ -199,7 +204,9 @@ def shuffled(weights: Mapping[str, Tensor], mask: Mask, seed: int) -> dict[str, 
 
 
 def _control(step: Step, context: Context, store: Store) -> Result:
-    facts = (store.facts(step.inputs["data.facts"]) or {}).get("facts", {}) if "data.facts" in step.inputs else {}
+    facts: dict[str, Any] = {}
+    if "data.facts" in step.inputs:
+        facts = (store.facts(step.inputs["data.facts"]) or {}).get("facts", {})
     tickets = [
         Ticket(store.mask(step.inputs[f"{role}.mask"]), store.tensors(step.inputs[f"{role}.weights"], "weights"))
         for role in ("original", "tampered")

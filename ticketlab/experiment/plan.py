@@ -332,5 +332,3 @@ def mask_seed(seed: int) -> int:
 
 def _on(variant: str) -> str:
     return "" if variant == CLEAN else f" on {variant}"
-
-

@@ -17,8 +17,8 @@ from ticketlab.experiment.plan import DENSE, ORIGINAL, Arm, Plan, Trained, metho
 from ticketlab.experiment.store import Store
 from ticketlab.experiment.study import Study
 from ticketlab.methods import Method
-from ticketlab.stats.plan import MANY_IMAGES
 from ticketlab.stats.health import Yardstick, study_yardstick
+from ticketlab.stats.plan import MANY_IMAGES
 
 FORMAT = 1
 
@@ -103,9 +103,7 @@ def _compared(study: Study, plan: Plan) -> list[tuple[str, str, float]]:
     ]
 
 
-def _comparison(
-    plan: Plan, store: Store, method: str, check: str, sparsity: float, seeds: int
-) -> stats.Comparison:
+def _comparison(plan: Plan, store: Store, method: str, check: str, sparsity: float, seeds: int) -> stats.Comparison:
     """The pairs of the leading seeds that are finished in both arms: later ones wait for the gap to close."""
     original: list[float] = []
     tampered: list[float] = []
@@ -199,9 +197,7 @@ def _across(comparisons: list[stats.Comparison], settings: stats.Settings | None
     return rows
 
 
-def _control(
-    plan: Plan, store: Store, method: str, check: str, sparsity: float, seeds: int
-) -> list[dict[str, Any]]:
+def _control(plan: Plan, store: Store, method: str, check: str, sparsity: float, seeds: int) -> list[dict[str, Any]]:
     """One row per comparison: the facts averaged over the finished seeds; passed only if every seed passed."""
     found = [store.facts(plan.arms[Arm(method, check, sparsity, s)].control or "") for s in range(seeds)]
     done = [c for c in found if c is not None]

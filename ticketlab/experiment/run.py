@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -95,7 +96,7 @@ class Processes:
                     "again, with fewer --jobs if memory ran out."
                 ) from error
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+                _stop(pool)
                 raise
 
     def _hand_out(
@@ -130,14 +131,21 @@ class Processes:
                 running[pool.submit(_work, step, key)] = (step, key)
 
 
+def _stop(pool: ProcessPoolExecutor) -> None:
+    """End the workers now: a step that is cut off leaves nothing, and waiting for it could take hours."""
+    workers = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for worker in workers:
+        worker.terminate()
+
+
 _worker: tuple[Context, Store] | None = None
 
 
 def _start_worker(context: Context, folder: Path) -> None:
     global _worker
-    import torch
-
-    torch.set_num_threads(1)
+    # Ctrl-C reaches every process of the terminal; the driver alone decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _worker = (context, Store(folder))
 
 

@@ -53,7 +53,7 @@ class Store:
         from safetensors import safe_open
 
         prefix = f"{group}/"
-        with safe_open(str(self._checked_file(step_id, _TENSORS)), framework="pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(str(self._checked_file(step_id, _TENSORS)), framework="pt") as file:
             return {n.removeprefix(prefix): file.get_tensor(n) for n in file.keys() if n.startswith(prefix)}
 
     def put(self, step: Step, result: Result, seconds: float, content_key: str) -> None:

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
@@ -52,8 +52,8 @@ MODELS: dict[str, ModelInfo] = {
 }
 
 
-def build(ref: str, num_classes: int, in_shape: tuple[int, ...]) -> nn.Module:
-    """A fresh model: `ref` is a name of MODELS, or `package:factory` of your own.
+def build(ref: str | Callable[..., nn.Module], num_classes: int, in_shape: tuple[int, ...]) -> nn.Module:
+    """A fresh model: `ref` is a name of MODELS, `package:factory` of your own, or the factory itself.
 
     The module of your own is found on the import path or in the current directory. Its factory (a function
     or a class) is called with `num_classes` and `in_shape`, by keyword, as far as it takes them.
@@ -61,10 +61,10 @@ def build(ref: str, num_classes: int, in_shape: tuple[int, ...]) -> nn.Module:
     """
     from torch import nn
 
-    if ":" not in ref and ref not in MODELS:
+    if isinstance(ref, str) and ":" not in ref and ref not in MODELS:
         raise unknown("model", ref, MODELS)
     with _current_directory_importable():
-        factory = _find(MODELS[ref].factory if ref in MODELS else ref)
+        factory = _find(MODELS[ref].factory if ref in MODELS else ref) if isinstance(ref, str) else ref
         if isinstance(factory, nn.Module) or not callable(factory):
             what = "a finished model" if isinstance(factory, nn.Module) else f"a {type(factory).__name__}"
             raise InputError(
@@ -96,14 +96,12 @@ def _find(ref: str) -> Any:
         raise unknown(f"factory in module {module!r}", path, public) from None
 
 
-def _call(ref: str, factory: Any, offered: dict[str, Any]) -> Any:
+def _call(ref: object, factory: Any, offered: dict[str, Any]) -> Any:
     """Call with the offered arguments that are taken, also through **kwargs that are passed on elsewhere."""
     try:
         signature = inspect.signature(factory)
     except ValueError as error:
-        raise InputError(
-            f"asked for model {ref!r}; its factory does not say what it takes: {error}"
-        ) from error
+        raise InputError(f"asked for model {ref!r}; its factory does not say what it takes: {error}") from error
     parameters = signature.parameters.values()
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ticketlab.report.reading import Results, number, part, rows, sparsities
+from ticketlab.report.reading import Results, Row, number, part, rows, sparsities
 from ticketlab.report.words import duration, percent, points, short
 
 POSITIVE_CONTROL = "invert"
@@ -30,25 +30,28 @@ def warnings(results: Results) -> list[str]:
                 f"The positive control found no drop for {where(row)} (verdict: {short(row.get('verdict'))}): "
                 "keeping the worst-scored weights should cost accuracy. Read its other rows with care."
             )
-        if row.get("verdict") == "does not use" and row.get("population_holds") is False:
-            found.append(
-                f"{where(row)}: holds on this test set; with other test images the drop could exceed the margin."
-            )
-    return found
+    return found + _narrow(results)
 
 
-def where(row: object) -> str:
+def _narrow(results: Results) -> list[str]:
+    """Rows inside the margin on this test set, but not surely on another one."""
+    named = [
+        where(row)
+        for row in rows(results, "verdicts")
+        if row.get("verdict") == "does not use" and row.get("population_holds") is False
+    ]
+    text = "Inside the margin on this test set, but with other test data the drop could exceed it"
+    return [f"{text}: {', '.join(named)}."] if named else []
+
+
+def where(row: Row) -> str:
     """`snip · rearrange at 90%`."""
-    if not isinstance(row, dict):
-        return ""
     names = " · ".join(str(row[key]) for key in ("method", "label", "check") if row.get(key))
     sparsity = percent(row.get("sparsity"))
     return f"{names} at {sparsity}" if sparsity else names
 
 
-def _diagnosis(row: object) -> list[str]:
-    if not isinstance(row, dict):
-        return []
+def _diagnosis(row: Row) -> list[str]:
     empty = [str(name) for name in row.get("empty_layers") or []]
     if not empty:
         return []
@@ -84,13 +87,16 @@ def foot(results: Results) -> list[str]:
 
 def _family(results: Results) -> str:
     statistics = part(results, "statistics")
-    size, family = statistics.get("family_size"), statistics.get("family")
-    rule = str(statistics.get("multiplicity") or "none")
+    size, rule = statistics.get("family_size"), str(statistics.get("multiplicity") or "none").lower()
     if size is None:
         return ""
-    of = f" (one family per {family})" if family and family not in ("report", "study", "all") else ""
-    plural = "comparison" if size == 1 else "comparisons"
-    return f"Family: {size} {plural}{of}; correction: {rule}; level {percent(statistics.get('alpha'))}."
+    scope = "one family for each method" if statistics.get("family") == "method" else "one family"
+    told = {
+        "holm": f"Holm for each kind of claim, {scope}",
+        "bh": f"Benjamini-Hochberg for each kind of claim, {scope}",
+        "none": "each row for itself",
+    }.get(rule, rule)
+    return f"Family: {size} comparison{'' if size == 1 else 's'}; {told}; level {percent(statistics.get('alpha'))}."
 
 
 def _looks(results: Results) -> str:
@@ -112,10 +118,10 @@ def _chance(results: Results) -> str:
     if rule == "bh":
         return f"Of the verdicts of each kind, about {level} may be wrong."
     if rule == "none" and size != 1:
-        rows_wrong = f" (about {alpha * size:.2g} of {size:g} rows)" if size else ""
-        return f"No correction: each row stands for itself, and about {level} of the rows{rows_wrong} may be wrong."
+        return f"Without correction: expect up to about {alpha * (size or 1):.2g} false rows of each kind."
+    scope = "families" if part(results, "statistics").get("family") == "method" else "reports"
     return (
-        f"At most {level} of such reports contain a false 'uses it' or 'better without'; "
+        f"At most {level} of such {scope} contain a false 'uses it' or 'better without'; "
         f"at most {level} contain a false 'does not use it'."
     )
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ticketlab.report import notes, words
-from ticketlab.report.reading import Results, Row, in_order, phrase, rows, sparsities, why_not
+from ticketlab.report.reading import Results, Row, checks, in_order, phrase, rows, sparsities, why_not
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 STYLES = {"uses": "bold blue", "not": "yellow", "better": "magenta", "undecided": "dim", "void": "bold red"}
 _PLAIN = str.maketrans({"·": "-", "×": "x", "–": "-", "−": "-", "≤": "<=", "…": "..."})
@@ -31,6 +32,7 @@ def render(results: Results, console: Console) -> None:
         console.print()
         _say(console, "Averaged over sparsities (a family of its own)", style="bold")
         console.print(_table(results, summary, console))
+    _key(results, console)
     _around(results, console)
     console.print()
     _say(console, notes.answer(results), style="bold")
@@ -38,7 +40,7 @@ def render(results: Results, console: Console) -> None:
 
 def _around(results: Results, console: Console) -> None:
     _controls(results, console)
-    missing = [f"{m} · {phrase(results, c)}: {why}" for (m, c), why in why_not(results).items()]
+    missing = [f"{m} · {c}: {why}" for (m, c), why in why_not(results).items()]
     for head, lines in (("Not applicable", missing), ("Warnings", notes.warnings(results))):
         if lines:
             console.print()
@@ -69,42 +71,57 @@ def _table(results: Results, found: list[Row], console: Console) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), expand=False)
-    table.add_column("method", overflow="fold", max_width=max(12, console.width // 4))
-    table.add_column("check", overflow="fold", min_width=10)
-    table.add_column("drop, points", justify="right", no_wrap=True)
-    table.add_column("interval", no_wrap=True)
-    table.add_column("verdict", overflow="fold", min_width=15)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), expand=False)
+    names = [str(row.get("method")) for row in found] + [f"  {row.get('check')}" for row in found]
+    table.add_column("method, check", overflow="fold", min_width=min(22, max(map(len, names))))
+    table.add_column("drop", justify="right", no_wrap=True)
+    table.add_column("interval", justify="right", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
+    table.add_column("verdict", overflow="fold", min_width=15)
     before = None
     for row in found:
         method = str(row.get("method"))
-        if before not in (None, method):
-            table.add_section()
-        table.add_row(*(_cell(console, *cell) for cell in _cells(results, row, method == before)))
+        if before != method:
+            if before is not None:
+                table.add_row()
+            table.add_row(_text(console, method, "bold"))
+        table.add_row(*_cells(row, console))
         before = method
     return table
 
 
-def _cells(results: Results, row: Row, repeated: bool) -> list[tuple[str, str]]:
+def _cells(row: Row, console: Console) -> list[Text]:
+    from rich.text import Text
+
     style = STYLES.get(words.verdict_key(row), "")
-    verdict = words.verdict(row)
-    extra = [str(row["qualifier"])] if row.get("qualifier") else []
-    extra += [text for text in (words.collapsed(row), words.stragglers(row)) if text]
-    if row.get("verdict") == "undecided" and words.seeds_needed(row):
-        extra.append(f"needs {words.seeds_needed(row)} seeds")
-    low, high = row.get("ci_low"), row.get("ci_high")
+    verdict = _text(console, words.verdict(row), style)
+    for line in words.circumstances(row):
+        verdict = verdict + Text("\n") + _text(console, line, "dim")
+    check = _text(console, str(row.get("check")), "")
+    check.pad_left(2)
     return [
-        ("" if repeated else str(row.get("method")), ""),
-        (phrase(results, str(row.get("check"))), ""),
-        (words.points(row.get("drop")) or "-", ""),
-        (words.interval(low, high) or "none", ""),
-        ("\n".join([verdict, *extra]), style),
-        (words.short(row.get("n")), ""),
+        check,
+        _text(console, words.points(row.get("drop")) or "-"),
+        _text(console, words.interval(row.get("ci_low"), row.get("ci_high")) or "none"),
+        _text(console, words.short(row.get("n"))),
+        verdict,
     ]
 
 
-def _cell(console: Console, text: str, style: str) -> object:
+def _key(results: Results, console: Console) -> None:
+    """What was done in each check, and what each column means."""
+    told = checks(results)
+    if not told:
+        return
+    console.print()
+    _say(console, "What each check does", style="bold")
+    for name in told:
+        if phrase(results, name) != name:
+            _say(console, f"- {name}: {phrase(results, name)}", indent=2)
+    _say(console, "A drop is the accuracy lost by it, in points; n counts the seeds, each one a pair.", style="dim")
+
+
+def _text(console: Console, text: str, style: str = "") -> Text:
     from rich.text import Text
 
     return Text(_plain(console, text), style=style)
@@ -119,14 +136,11 @@ def _plain(console: Console, text: str) -> str:
 
 
 def _say(console: Console, text: str, style: str = "", indent: int = 0) -> None:
-    """One paragraph, wrapped to the console's width with hanging lines, and never read as markup."""
+    """Wrapped to the console's width with hanging lines; the text is never read as markup."""
     from rich.text import Text
 
-    width = max(20, console.width)
-    words_left = _plain(console, text)
-    lines = Text(words_left, style=style).wrap(console, width - indent)
-    first = True
-    for line in lines:
-        line.rstrip()
-        console.print(line if first else Text(" " * indent) + line, soft_wrap=True, highlight=False)
-        first = False
+    for paragraph in text.splitlines():
+        lines = _text(console, paragraph, style).wrap(console, max(20, console.width - indent))
+        for at, line in enumerate(lines):
+            line.rstrip()
+            console.print(Text(" " * indent * (at > 0)) + line, soft_wrap=True, highlight=False)

@@ -78,17 +78,31 @@ def duration(seconds: float) -> str:
 def collapsed(row: Row) -> str:
     """`at chance: 0 of 5 original, 3 of 5 tampered`, or nothing when every ticket trained."""
     original, tampered = pair(row.get("dead"))
-    n = number(row.get("n"))
     if not original and not tampered:
         return ""
+    n = number(row.get("n"))
     of = f" of {n:g}" if n is not None else ""
     return f"at chance: {original or 0:g}{of} original, {tampered or 0:g}{of} tampered"
 
 
 def stragglers(row: Row) -> str:
-    """`1 straggler`, or nothing."""
-    count = number(row.get("stragglers"))
+    """`1 straggler`, or nothing; counted in one number or by arm."""
+    found = row.get("stragglers")
+    count = sum(filter(None, pair(found))) if isinstance(found, (list, tuple)) else number(found)
     return f"{count:g} straggler{'' if count == 1 else 's'}" if count else ""
+
+
+def circumstances(row: Row) -> list[str]:
+    """What stands beside a verdict: its qualifier, its reason, collapsed tickets, the seeds that would decide."""
+    reason = str(row.get("reason") or "")
+    said = [str(row.get("qualifier") or ""), *reason.split("; ")]
+    if "at chance" not in reason:
+        said.append(collapsed(row))
+    if "straggler" not in reason:
+        said.append(stragglers(row))
+    if row.get("verdict") == "undecided" and seeds_needed(row) and "needed" not in reason:
+        said.append(f"needs {seeds_needed(row)} seeds")
+    return [text for text in said if text]
 
 
 def seeds_needed(row: Row) -> str:

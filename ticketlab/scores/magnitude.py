@@ -11,6 +11,5 @@ from ticketlab.scoring import Scoring
 def magnitude(scoring: Scoring) -> dict[str, Tensor]:
     """``|w|``, ranked in at least float32: half-precision magnitudes would tie by the thousand."""
     return {
-        name: w.detach().abs().to(torch.promote_types(w.dtype, torch.float32))
-        for name, w in scoring.weights.items()
+        name: w.detach().abs().to(torch.promote_types(w.dtype, torch.float32)) for name, w in scoring.weights.items()
     }

@@ -60,14 +60,15 @@ def foot(verdicts: Sequence[Verdict], settings: Settings) -> list[str]:
     }[settings.multiplicity]
     reports = "such reports" if settings.family == "report" else "such families"
     chance = {
-        "holm": f"At most {percent} of {reports} contain a false 'uses it', at most {percent} a false 'does not use it'.",
+        "holm": f"At most {percent} of {reports} contain a false 'uses it'; "
+        f"at most {percent} a false 'does not use it'.",
         "bh": f"Of the verdicts of each kind about {percent} may be wrong.",
         "none": f"Expect up to about {m * settings.alpha:.2g} false rows of each kind.",
     }[settings.multiplicity]
     looks = ", ".join(map(str, settings.looks))
     return [
         f"{m} comparisons; {rule}; test: {settings.test}.",
-        f"Verdicts may fall at {looks} seeds ({len(settings.looks)} looks, all paid for in advance).",
+        f"Verdicts may fall at {looks} seeds (number of looks: {len(settings.looks)}, all paid for in advance).",
         "Intervals cover variation between training runs (initialisation, data order, mask draw) of this recipe on "
         f"this test set of {settings.test_size:,} images.",
         chance,

@@ -26,8 +26,7 @@ class Evidence:
     direction: Array
     dead_original: Array
     dead_tampered: Array
-    stragglers_original: Array
-    stragglers_tampered: Array
+    stragglers: Array
     by_share: Array
     no_equality: Array
     void: Array
@@ -58,8 +57,8 @@ def weigh(
     p_diff = np.where(testable, np.minimum(1.0, 2 * np.minimum(p_share, p_pairs)), p_share)
     p_diff = np.where(collapsed, p_diff, p_pairs)
     void = (2 * x > n) & (2 * y > n)
-    late_a, late_b = lines.stragglers(original).sum(-1), lines.stragglers(tampered).sum(-1)
-    no_equality = collapsed | (late_a > 0) | (late_b > 0) | ~testable
+    late = lines.stragglers(original).sum(-1) + lines.stragglers(tampered).sum(-1)
+    no_equality = collapsed | (late > 0) | ~testable
     return Evidence(
         estimate=pairs,
         p_diff=np.where(void, 1.0, p_diff),
@@ -67,8 +66,7 @@ def weigh(
         direction=np.where(by_share, np.sign(y - x), np.sign(pairs.drop)).astype(int),
         dead_original=x,
         dead_tampered=y,
-        stragglers_original=late_a,
-        stragglers_tampered=late_b,
+        stragglers=late,
         by_share=by_share,
         no_equality=no_equality,
         void=void,

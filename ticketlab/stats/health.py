@@ -38,7 +38,7 @@ class Yardstick:
         count = alive.sum(-1, keepdims=True)
         low = np.take_along_axis(ranked, np.maximum(count - 1, 0) // 2, axis=-1)
         high = np.take_along_axis(ranked, np.minimum(count // 2, accuracy.shape[-1] - 1), axis=-1)
-        return alive & (accuracy < (low + high) / 2 - self.straggler_gap)
+        return np.asarray(alive & (accuracy < (low + high) / 2 - self.straggler_gap))
 
 
 def yardstick(test_size: int, chance: float, dense: float) -> Yardstick:

@@ -21,10 +21,10 @@ def cutoff(p: Array, alpha: float, rule: Multiplicity = "holm") -> Array:
     if rule == "bh":
         below = ranked <= alpha * np.arange(1, m + 1) / m
         rejected = np.where(below, np.arange(1, m + 1), 0).max(-1)
-        return alpha * np.maximum(1, rejected) / m
+        return np.asarray(alpha * np.maximum(1, rejected) / m)
     below = ranked <= alpha / (m - np.arange(m))
     rejected = np.cumprod(below, axis=-1).sum(-1)
-    return alpha / np.maximum(1, m - rejected)
+    return np.asarray(alpha / np.maximum(1, m - rejected))
 
 
 def smallest_cutoff(alpha: float, members: int, rule: Multiplicity = "holm") -> float:

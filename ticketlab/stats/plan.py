@@ -31,9 +31,7 @@ def plan_looks(
     return (seeds, 2 * seeds, 4 * seeds), (0.8, 0.1, 0.1)
 
 
-def resolve_margin(
-    asked: str | float | None, test_size: int, chance: float, dense: Sequence[float] | None
-) -> float:
+def resolve_margin(asked: str | float | None, test_size: int, chance: float, dense: Sequence[float] | None) -> float:
     """The margin in points: as asked, "2%" of what the dense net gains over chance, or the default.
 
     The default is 0.5 points from 2,000 test images on, below that 2% of (dense - chance). `chance` and `dense`

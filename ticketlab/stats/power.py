@@ -48,7 +48,7 @@ def p_decide(
 
     # Decided: |drop| >= far or |drop| < near. The two overlap when near > far.
     chance = 1 - np.where(near >= far, 0.0, within(far) - within(near))
-    return chance.mean(-1) if not isinstance(seeds, int) else chance.mean()
+    return np.asarray(chance.mean(-1).reshape(np.shape(seeds)))
 
 
 def seeds_needed(

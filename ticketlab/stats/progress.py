@@ -26,7 +26,7 @@ def next_look(verdict: Verdict, settings: Settings) -> int | None:
     if verdict.n < settings.looks[0] or any(verdict.dead) or verdict.drop is None or verdict.sd is None:
         return upcoming
     weight = settings.weights[-1]
-    cut_equiv = 0.0 if any(verdict.stragglers) else verdict.cut_equiv * weight
+    cut_equiv = 0.0 if verdict.stragglers else verdict.cut_equiv * weight
     chance = p_decide(
         settings.looks[-1], abs(verdict.drop), verdict.sd, settings.margin, verdict.cut_diff * weight, cut_equiv
     )

@@ -41,7 +41,7 @@ def reason(
             parts.append(f"collapse: {dead}")
         else:
             parts.append(f"survivors: {dead}, the {survivors} surviving pairs differ")
-    late = int(e.stragglers_original + e.stragglers_tampered)
+    late = int(e.stragglers)
     if late and not (x or y):
         parts.append(f"{late} straggler{'s' if late > 1 else ''}: equality is not claimed")
     first, last = settings.looks[0], settings.looks[-1]

@@ -20,7 +20,7 @@ class Verdict:
     `n` is the number of seeds behind the numbers: those of the deciding look, or of the last look reached.
     [ci_low, ci_high] excludes 0 exactly if a difference is claimed, [eq_low, eq_high] lies inside the margin
     exactly if "no more than the margin" is claimed. `p_diff_seq`, `p_equiv_seq` are the smallest weighted p-values
-    over the looks, compared with `cut_diff`, `cut_equiv`. `dead` and `stragglers` count (original, tampered).
+    over the looks, compared with `cut_diff`, `cut_equiv`. `dead` counts (original, tampered), `stragglers` both arms.
     `seeds_needed` is (low, best, high), seeds in all.
     """
 
@@ -47,7 +47,7 @@ class Verdict:
     reason: str
     decided_at: int | None
     dead: tuple[int, int]
-    stragglers: tuple[int, int]
+    stragglers: int
     sd: float | None
     correlation: float | None
     seeds_needed: tuple[int | None, int | None, int | None] | None

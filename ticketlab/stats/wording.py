@@ -59,9 +59,8 @@ def _undecided(v: Verdict) -> str:
         drop = "" if v.drop is None else f" The drop so far is {_points(v.drop)}."
         return f"Undecided: {v.reason}.{drop}"
     text = f"Undecided: anything from {_range(v.ci_low, v.ci_high)} points fits these {v.n} seeds."
-    if any(v.stragglers):
-        count = sum(v.stragglers)
-        text += f" {count} straggler{'s' if count > 1 else ''} far below the others: equality is not claimed."
+    if v.stragglers:
+        text += f" {v.stragglers} straggler{'s' if v.stragglers > 1 else ''} far below the others: equality is not claimed."
     if "not within" in v.reason:
         return f"{text} {v.reason[v.reason.index('not within') :].capitalize()}."
     best = v.seeds_needed[1] if v.seeds_needed else None

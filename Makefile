@@ -1,0 +1,38 @@
+# Two commands for a fresh machine:   make demo   and   make test
+# Needs Python 3.10 or newer and make; everything else goes into .venv.
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 && echo $$p && break; done)
+BIN := .venv/bin
+
+.PHONY: demo test test-slow check bench clean help
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile
+
+# Set-up is one file that says which set-up is installed, so that it runs again only when something changed.
+.venv/ready: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "ticketlab needs Python 3.10 or newer with venv and pip: found none on the PATH"; exit 2; }
+	@echo "setting up .venv with $(PYTHON) (about a minute the first time)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: .venv/ready ## snip at 90% on real handwritten digits, 10 seeds; writes runs/demo/report.html
+	@$(BIN)/ticketlab check snip --data digits --model conv --sparsity 0.9 --seeds 10 --final \
+		--checks corrupted rearrange invert versus:smart-ratio --out runs/demo
+
+test: .venv/ready ## lint, types and the test suite
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q -n 2 --cov --cov-report=term:skip-covered $(ARGS)
+
+test-slow: .venv/ready ## the long tests too
+	@$(BIN)/python -m pytest -q -n 2 -m '' $(ARGS)
+
+bench: .venv/ready ## every benchmark, with its target
+	@for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+clean: ## remove what was built; studies under runs/ stay
+	rm -rf .venv build dist *.egg-info .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
