@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ticketlab.engine.recipe import Recipe
+from ticketlab.errors import InputError
 from ticketlab.experiment.api import MethodLike, as_data, prepare
 from ticketlab.experiment.factory import ModelLike
 from ticketlab.experiment.plan import ORIGINAL, Arm, plan
@@ -44,8 +45,9 @@ def find(
             folder=Path(scratch),
             recipe=recipe,
             per_class=per_class,
-            # Nothing is compared, so that any test set is fine enough.
-            margin=100,
+            # Nothing is compared, so that any check will do and any test set is fine enough.
+            checks=["rearrange"],
+            margin=1e9,
         )
         study = prepared.study
         planned = plan(study, prepared.methods, seeds=[seed])
@@ -54,4 +56,10 @@ def find(
         store = prepared.store
         needed = planned.ancestors([start.mask, start.weights])
         InProcess(prepared.context).run(needed, store, lambda step, seconds, linked: None)
+        lost = (store.facts(start.mask) or {}).get("diverged_at")
+        if lost is not None:
+            raise InputError(
+                f"asked for a ticket of {study.methods[0]}, got a training that diverged in epoch {lost} before the "
+                "pruning. Lower the learning rate."
+            )
         return Ticket(store.mask(start.mask), store.tensors(start.weights, "weights"), float(start.at))

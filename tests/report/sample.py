@@ -288,7 +288,9 @@ def _layers(method: str, sparsity: float, layers: dict[str, int], rng: random.Ra
     }
 
 
-def _run(arm: str, method: str | None, check: str, sparsity: float | None, seed: int, accuracy: float) -> dict[str, Any]:
+def _run(
+    arm: str, method: str | None, check: str, sparsity: float | None, seed: int, accuracy: float
+) -> dict[str, Any]:
     status = "dead" if accuracy < 18 else "straggler" if accuracy < 60 and check != "invert" else "ok"
     return {
         "arm": arm if check != "original" else f"{method} · original",

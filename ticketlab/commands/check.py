@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from ticketlab.data.load import load
 from ticketlab.engine.recipe import adjusted, default_for
-from ticketlab.experiment.api import Prepared, prepare, shell
+from ticketlab.experiment.api import Prepared, check_jobs, prepare, shell
 from ticketlab.experiment.identity import digest
 from ticketlab.experiment.study import Study
 from ticketlab.packing import write_atomically
@@ -27,14 +28,16 @@ from ticketlab.stats import Settings, feasible, resolve_margin
 def run_check(options: argparse.Namespace, arguments: list[str]) -> int:
     """Check the input, run the study, print and write what it says."""
     folder = Path(options.out) if options.out else default_folder(options)
-    prepared = _prepare(options, arguments, folder)
     jobs = options.jobs if options.jobs is not None else (os.cpu_count() or 1)
+    check_jobs(jobs)
+    prepared = _prepare(options, arguments, folder)
     if options.dry_run:
         _print_plan(prepared, jobs, Console(stderr=options.json))
         return 0
     # A requirement that names what the study does not hold is an error now, not after hours of training.
     wanted = [require.parse(text, _names(prepared.study)) for text in options.require]
-    with Progress() as progress:
+    left = Counter(step.kind for step in prepared.unfinished())
+    with Progress(kinds=dict(left)) as progress:
         results = prepared.run(jobs, progress)
     write_atomically(folder / "results.json", as_json(results).encode())
     page = Path(options.html) if options.html else folder / "report.html"
@@ -57,7 +60,7 @@ def default_folder(options: argparse.Namespace) -> Path:
     may_grow = {"command", "methods", "checks", "sparsity", "seeds", "final"}
     no_matter = {"out", "jobs", "dry_run", "html", "json", "require"}
     kept = {k: v for k, v in vars(options).items() if k not in may_grow | no_matter}
-    tail = digest(kept)[:6]
+    tail = digest({k: repr(v) for k, v in kept.items()})[:6]
     model = options.model.replace(":", "-").replace("/", "-")
     return Path("runs") / f"{options.data}-{model}-{tail}"
 

@@ -36,6 +36,9 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
             raise unknown("schedule", self.schedule, SCHEDULES)
+        for name, whole in (("epochs", self.epochs), ("batch_size", self.batch_size)):
+            if isinstance(whole, bool) or not isinstance(whole, int):
+                raise InputError(f"asked for {name} {whole!r}, got a recipe that needs a whole number.")
         for name, value, least in (
             ("epochs", self.epochs, 1),
             ("batch_size", self.batch_size, 1),
@@ -46,13 +49,17 @@ class Recipe:
             if not (math.isfinite(value) and value >= least):
                 raise InputError(f"asked for {name} {value}, got a recipe that needs at least {least}.")
 
+        if self.nesterov and not self.momentum:
+            raise InputError("asked for nesterov, got a recipe with momentum 0.")
+
     def lr_at(self, epoch: int) -> float:
         """The learning rate during epoch ``epoch`` (0 is the first)."""
         if self.schedule == "cosine":
             return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
         if self.schedule == "constant":
             return self.lr
-        passed = sum(epoch >= round(share * self.epochs) for share in self.drops)
+        # The tolerance is for shares like 0.1 of 30 epochs, which floating point puts above 3.
+        passed = sum(epoch >= share * self.epochs - 1e-9 for share in self.drops)
         return float(self.lr * 0.1**passed)
 
     def to_json(self) -> dict[str, Any]:
@@ -61,7 +68,7 @@ class Recipe:
 
 
 _DEFAULTS = {
-    "digits": Recipe(epochs=20, lr=0.1),
+    "digits": Recipe(epochs=15, lr=0.1),
     "fashion-mnist": Recipe(epochs=20, lr=0.05),
 }
 

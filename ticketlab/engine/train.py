@@ -111,19 +111,20 @@ def _one_epoch(
     model.train()
     order = seeding.generator(seed, "order", epoch)
     augmentation = seeding.generator(seed, "augment", epoch)
-    total = torch.zeros((), dtype=torch.float64, device=device)
+    total, seen = torch.zeros((), dtype=torch.float64, device=device), 0
     for index in epoch_batches(len(split), recipe.batch_size, order):
         batch = split.take(index.to(split.targets.device)).to(device)
-        if len(batch) == 1 and len(split) > 1:
-            # Batch norm in train mode cannot normalise a single example of 1x1 maps.
+        if len(batch) == 1 and min(recipe.batch_size, len(split)) > 1:
+            # A last batch of one: batch norm in train mode cannot normalise a single example of 1x1 maps.
             continue
+        seen += len(batch)
         inputs = prepare(data, batch.inputs, generator=augmentation, augment=recipe.augment)
         loss = functional.cross_entropy(model(inputs), batch.targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         total += loss.detach().double() * len(batch)
-    return float(total) / len(split)
+    return float(total) / seen
 
 
 @torch.no_grad()

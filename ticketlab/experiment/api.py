@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import pickle
 import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import nn
 
-from ticketlab import spec
+from ticketlab import seeding, spec
 from ticketlab.checks import resolve as resolve_check
 from ticketlab.checks.registry import resolve_all
 from ticketlab.data.types import Data
@@ -28,9 +31,9 @@ from ticketlab.experiment.plan import Plan, method_of, plan
 from ticketlab.experiment.results import collect
 from ticketlab.experiment.run import runner
 from ticketlab.experiment.step import Step
-from ticketlab.experiment.store import Store
+from ticketlab.experiment.store import DamagedResult, Store
 from ticketlab.experiment.study import Study
-from ticketlab.methods import Method
+from ticketlab.methods import METHODS, Method
 from ticketlab.models.fit import check_fit
 from ticketlab.parameters import prunable
 from ticketlab.scoring import ScoreFunction
@@ -70,9 +73,15 @@ class Prepared:
         """What it will take."""
         return estimate(self.plan.steps.values(), self.study, self.context, self.store, jobs)
 
+    def unfinished(self) -> list[Step]:
+        """The steps that the store lacks."""
+        store = self.store
+        return [step for step in self.plan.steps.values() if step.id not in store]
+
     def run(self, jobs: int = 1, progress: Progress | None = None) -> dict[str, Any]:
         """Compute what is missing, and the results document."""
         store = self.store
+        check_jobs(jobs)
         _check_portable(self.context, jobs)
         self.study.save(self.folder)
         steps = list(self.plan.ordered())
@@ -85,12 +94,15 @@ class Prepared:
                 progress.advance(step.kind, step.label, seconds, linked)
 
         try:
-            if done < len(steps):
-                runner(self.context, jobs).run(steps, store, tell)
+            while True:
+                if any(step.id not in store for step in steps):
+                    runner(self.context, jobs).run(steps, store, tell)
+                # Collecting may find a damaged result, which is put aside then, so that the next pass computes it.
+                with contextlib.suppress(DamagedResult):
+                    return collect(self.study, self.plan, store, self.methods)
         finally:
             if progress:
                 progress.finish()
-        return collect(self.study, self.plan, store, self.methods)
 
 
 def prepare(
@@ -135,8 +147,11 @@ def prepare(
         raise InputError("asked for a study at no sparsity, got nothing to prune to.")
     if seeds < 1:
         raise InputError(f"asked for {seeds} seeds, got fewer than one.")
+    if per_class < 1:
+        raise InputError(f"asked for {per_class} scoring images per class, got fewer than one.")
     factory = Factory(model, data.classes, data.in_shape)
-    built = factory()
+    with seeding.isolated(0, "shape"):
+        built = factory()
     weights = prunable(built)
     check_fit(built, data)
     chance = data.chance
@@ -180,6 +195,7 @@ def prepare(
         sparsities=sparsities,
         seeds=seeds,
         command=command,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
     if old is not None:
         study = old.grown(study)
@@ -196,7 +212,11 @@ def reopen(folder: Path) -> tuple[Study, dict[str, Any]]:
         InputError: no study is there, or one of its methods cannot be imported.
     """
     study = Study.load(folder)
-    return study, collect(study, plan(study), Store(folder / "store"))
+    planned, store = plan(study), Store(folder / "store")
+    while True:
+        # A damaged result is put aside and counts as not finished.
+        with contextlib.suppress(DamagedResult):
+            return study, collect(study, planned, store)
 
 
 def check(
@@ -301,18 +321,28 @@ def _label(method: MethodLike, own: dict[str, Method]) -> str:
     if isinstance(method, str):
         name, options = spec.parse(method)
         spec.resolve(method)
-        return spec.label(name, options)
+        label = spec.label(name, options)
+        for key, value in spec.parse(label)[1].items():
+            if isinstance(value, float) and (not math.isfinite(value) or value != options[key]):
+                raise InputError(
+                    f"asked for {method!r}, got {key}={options[key]!r}: give a finite number of at most six digits."
+                )
+        return label
     found, _ = spec.resolve(method)
-    if own.setdefault(found.name, found).score is not found.score:
-        raise InputError(f"asked for two methods of the name {found.name!r}, got different functions: rename one.")
+    if METHODS.get(found.name, found) != found:
+        raise InputError(f"asked for a method of your own, got the name {found.name!r} of a registered one: rename it.")
+    if own.setdefault(found.name, found) != found:
+        raise InputError(f"asked for two methods of the name {found.name!r}, got different ones: rename one.")
     return found.name
 
 
 def _sparsity(value: Any) -> float:
     from ticketlab.budget import check_sparsity
 
-    check_sparsity(value)
-    return float(value)
+    # Scalars of numpy and torch are numbers too; the float64 next to a float32 is not the decimal that was meant.
+    number = value if isinstance(value, (int, float)) else float(str(getattr(value, "item", lambda: value)()))
+    check_sparsity(number)
+    return float(number)
 
 
 def _first_look(study: Study) -> int:
@@ -334,7 +364,8 @@ def _check_portable(context: Context, jobs: int) -> None:
     """With worker processes, the model's factory and the user's scores must be importable there."""
     if jobs == 1:
         return
-    for what, thing in [("model", context.build), *((f"method {n}", m) for n, m in context.methods.items())]:
+    sent = context.__getstate__()
+    for what, thing in [("model", context.build), *((f"method {n}", m) for n, m in sent["methods"].items())]:
         try:
             pickle.dumps(thing)
         except Exception as error:
@@ -342,6 +373,12 @@ def _check_portable(context: Context, jobs: int) -> None:
                 f"asked for {jobs} jobs, got a {what} that cannot be sent to other processes ({error}). "
                 "Define it at the top level of a module, or use jobs=1."
             ) from error
+
+
+def check_jobs(jobs: int) -> None:
+    """Refuse a number of processes with which nothing could run."""
+    if jobs < 1:
+        raise InputError(f"asked for {jobs} jobs, got fewer than one.")
 
 
 def shell(arguments: Sequence[str]) -> str:

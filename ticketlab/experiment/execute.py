@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -27,7 +27,8 @@ from ticketlab.experiment.step import Result, Step
 from ticketlab.experiment.store import Store
 from ticketlab.mask import Mask
 from ticketlab.methods import Method
-from ticketlab.program import CLEAN, Ticket
+from ticketlab.parameters import prunable
+from ticketlab.program import CLEAN, Program, Ticket
 from ticketlab.pruning import find_mask
 
 
@@ -45,6 +46,11 @@ class Context:
     threads: int = 1
     _variants: dict[tuple[str, int], tuple[Split, dict[str, Any]]] = field(default_factory=dict)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What worker processes get: programs shape the plan, which is made already, and may be lambdas."""
+        methods = {name: replace(method, program=_planned) for name, method in self.methods.items()}
+        return {**self.__dict__, "methods": methods, "_variants": {}}
+
     def split(self, variant: str, seed: int) -> tuple[Split, dict[str, Any]]:
         """The training data in a variant, and what tampering changed. The last one made is kept in memory."""
         if variant == CLEAN:
@@ -53,6 +59,10 @@ class Context:
             self._variants.clear()
             self._variants[variant, seed] = tampered(self.data, variant, seed)
         return self._variants[variant, seed]
+
+
+def _planned(sparsity: float, options: Mapping[str, Any]) -> Program:
+    raise AssertionError("a worker plans nothing")
 
 
 def tampered(data: Data, variant: str, seed: int) -> tuple[Split, dict[str, Any]]:
@@ -100,9 +110,8 @@ def _data(step: Step, context: Context, store: Store) -> Result:
 
 def _train(step: Step, context: Context, store: Store) -> Result:
     params = step.params
-    source = store.facts(step.inputs["weights"]) or {}
-    if source.get("diverged_at") is not None:
-        return _diverged(context.data, source["diverged_at"])
+    if (epoch := _lost(step, store)) is not None:
+        return _diverged(context.data, epoch)
     model = _loaded(step, context, store)
     split, _ = context.split(params["variant"], params["seed"])
     result = train(
@@ -135,7 +144,7 @@ def _trained(result: Trained, keep: bool) -> Result:
 
 
 def _diverged(data: Data, epoch: int) -> Result:
-    """A training that would start from weights that are no numbers: it ends where they did."""
+    """A training whose ticket comes from one that diverged: there is no ticket to train."""
     facts: dict[str, Any] = {"accuracy": None, "best": None, "epochs": 0, "diverged_at": epoch, "history": []}
     nothing = {"correct": torch.zeros(len(data.test), dtype=torch.bool)}
     return Result(facts, tensors={"correct": nothing, "weights": {}, "momentum": {}})
@@ -144,10 +153,8 @@ def _diverged(data: Data, epoch: int) -> Result:
 def _prune(step: Step, context: Context, store: Store) -> Result:
     params = step.params
     method, options = method_of(step.method, context.methods)
-    source = store.facts(step.inputs["weights"]) if "weights" in step.inputs else None
-    if source and source.get("diverged_at") is not None:
-        dense = Mask.dense(dict(_fresh(context).named_parameters()))
-        return Result({"diverged_at": source["diverged_at"]}, mask=dense)
+    if (epoch := _lost(step, store)) is not None:
+        return Result({"diverged_at": epoch}, mask=Mask.dense(prunable(_fresh(context))))
     model = _loaded(step, context, store) if "weights" in step.inputs else _fresh(context)
     batches = []
     if method.reads_data and method.score is not None:
@@ -184,6 +191,9 @@ def _health(model: nn.Module, mask: Mask, context: Context) -> dict[str, Any]:
 def _transform(step: Step, context: Context, store: Store) -> Result:
     mask = store.mask(step.inputs["mask"])
     seed = seeding.derive(step.params["seed"], step.params["name"])
+    if (epoch := _lost(step, store)) is not None:
+        weights = store.tensors(step.inputs["weights"], "weights") if "weights" in step.inputs else {}
+        return Result({"diverged_at": epoch}, mask=mask, tensors={"weights": weights})
     if step.params["name"] == "rearrange":
         everywhere = dict(Mask.dense(mask))
         rearranged = Mask(select.at_random({}, from_mask(mask), everywhere, seed), {"rearranged": seed})
@@ -207,14 +217,15 @@ def _control(step: Step, context: Context, store: Store) -> Result:
     facts: dict[str, Any] = {}
     if "data.facts" in step.inputs:
         facts = (store.facts(step.inputs["data.facts"]) or {}).get("facts", {})
+    clean = {"same_training": step.params["same_training"], "trained_on_clean": step.params["trained_on_clean"]}
+    if _lost(step, store) is not None:
+        summary = "the training before pruning diverged"
+        return Result({"passed": all(clean.values()), "facts": clean, "summary": summary, "equal": False})
     tickets = [
         Ticket(store.mask(step.inputs[f"{role}.mask"]), store.tensors(step.inputs[f"{role}.weights"], "weights"))
         for role in ("original", "tampered")
     ]
-    if any(not t.weights for t in tickets):
-        return Result({"passed": True, "facts": {}, "summary": "the training before pruning diverged", "equal": False})
     control = resolve_check(step.params["check"]).control(Evidence(tickets[0], tickets[1], facts))
-    clean = {"same_training": step.params["same_training"], "trained_on_clean": step.params["trained_on_clean"]}
     equal = tickets[0].mask == tickets[1].mask and all(
         torch.equal(tickets[0].weights[n], w) for n, w in tickets[1].weights.items()
     )
@@ -226,6 +237,12 @@ def _control(step: Step, context: Context, store: Store) -> Result:
             "equal": equal,
         }
     )
+
+
+def _lost(step: Step, store: Store) -> int | None:
+    """The epoch in which a training that this step builds on diverged; a mask of it is no mask to train."""
+    found = [(store.facts(i) or {}).get("diverged_at") for i in step.inputs.values()]
+    return next((int(epoch) for epoch in found if epoch is not None), None)
 
 
 def _fresh(context: Context) -> nn.Module:

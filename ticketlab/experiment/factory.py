@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from ticketlab import seeding
 from ticketlab.errors import InputError
 from ticketlab.experiment.identity import digest, source
 from ticketlab.experiment.step import tensors_digest
@@ -52,7 +53,10 @@ class Factory:
             return digest([self.model, _REVISION])
         if isinstance(self.model, nn.Module):
             return digest([str(self.model), source(type(self.model)), tensors_digest(self.model.state_dict())])
-        return digest([self.name, source(self._callable()), source(type(self()))])
+        with seeding.isolated(0, "shape"):
+            kinds = {f"{type(m).__module__}.{type(m).__qualname__}": type(m) for m in self().modules()}
+        layers = {name: source(kind) for name, kind in kinds.items() if not name.startswith("torch.")}
+        return digest([self.name, source(self._callable()), layers])
 
     def _callable(self) -> Callable[..., Any]:
         if not isinstance(self.model, str):

@@ -258,6 +258,9 @@ class _Planner:
         if tampered.data:
             inputs["data.facts"] = tampered.data
         finals = [dict(self.plan.steps[t.final].params) for t in (original, tampered)]
+        if original.seen == tampered.seen:
+            # Fresh weights start at epoch 0 where rewound ones start later: what counts is as many epochs in all.
+            finals = [{**params, "start": 0} for params in finals]
         params = {
             "check": check.name,
             "revision": check.revision,
@@ -306,12 +309,16 @@ class _Planner:
             method, options = self._method(name)
             own = method.score is not None and not str(method.score.__module__).startswith("ticketlab.")
             self._identities[name] = {
-                "name": source(method.score) if own and method.score is not None else method.name,
+                "name": source(method.score) if own and method.score is not None else _built_in(method),
                 "revision": method.revision,
                 "frame": [method.budget, method.select, method.rounds, method.mode, method.parts],
                 "options": {k: v for k, v in options.items() if k not in _PROGRAM_OPTIONS},
             }
         return self._identities[name]
+
+
+def _built_in(method: Method) -> str:
+    return method.name if method.score is None else f"{method.name}:{method.score.__name__}"
 
 
 # Options that shape the program, not the mask that a prune stage finds.

@@ -40,6 +40,7 @@ def collect(study: Study, plan: Plan, store: Store, methods: Mapping[str, Method
         "ticketlab": ticketlab.__version__,
         "title": f"{', '.join(study.methods)} on {study.data['name']} / {study.model['name']}",
         "command": study.command,
+        "created": study.created,
         "complete": len(done) == len(plan.steps),
         "steps_done": len(done),
         "steps_total": len(plan.steps),

@@ -72,9 +72,15 @@ class Processes:
         self._jobs = jobs
 
     def run(self, steps: Iterable[Step], store: Store, tell: Listener) -> None:
-        waiting = {s.id: s for s in steps if s.id not in store}
-        if not waiting:
-            return
+        planned = list(steps)
+        while waiting := {s.id: s for s in planned if s.id not in store}:
+            try:
+                self._pass(waiting, store, tell)
+            except DamagedResult as damaged:
+                # A worker put an input aside: the next pass computes it again.
+                store.forget(str(damaged))
+
+    def _pass(self, waiting: dict[str, Step], store: Store, tell: Listener) -> None:
         running: dict[Future[float], tuple[Step, str]] = {}
         initargs = (self._context, store.folder)
         with ProcessPoolExecutor(self._jobs, get_context("spawn"), _start_worker, initargs) as pool:
@@ -84,15 +90,11 @@ class Processes:
                     finished, _ = wait(running, return_when=FIRST_COMPLETED)
                     for future in finished:
                         step, _ = running.pop(future)
-                        try:
-                            tell(step, future.result(), False)
-                        except DamagedResult as damaged:
-                            raise InputError(
-                                f"a stored result was damaged and is put aside ({damaged}). Run the same command again."
-                            ) from damaged
+                        tell(step, future.result(), False)
             except BrokenProcessPool as error:
                 raise InputError(
-                    "a worker process died (out of memory, or killed). Finished steps are kept: run the same command "
+                    "a worker process died (out of memory, killed, or a script that lacks "
+                    "`if __name__ == '__main__':` around its call). Finished steps are kept: run the same command "
                     "again, with fewer --jobs if memory ran out."
                 ) from error
             except BaseException:

@@ -170,10 +170,18 @@ class Store:
 
     def discard(self, step_id: str) -> None:
         """Put a damaged result aside, so that it is computed again."""
-        self._known.pop(step_id, None)
+        self.forget(step_id)
         path = self._path(step_id)
-        if path.exists():
-            path.rename(path.with_name(f".damaged-{step_id}-{time.time_ns()}"))
+        try:
+            if path.exists():
+                path.rename(path.with_name(f".damaged-{step_id}-{time.time_ns()}"))
+        except OSError as error:
+            raise InputError(f"asked to put the damaged {path} aside, got {error.strerror or error}.") from error
+
+    def forget(self, step_id: str) -> None:
+        """Look at the folder again for a step, and for those that share its result, which fall with it."""
+        for known in [step_id, *(i for i, r in self._known.items() if r.get("linked") == step_id)]:
+            self._known.pop(known, None)
 
     def _finished(self, step_id: str) -> dict[str, Any]:
         record = self._record(step_id)

@@ -31,6 +31,7 @@ class Study:
         methods, checks: specs, in the order of the report.
         sparsities: fractions removed.
         seeds: how many; they are 0, 1, ...
+        command, created: how and when it was started; no part of its identity.
     """
 
     data: dict[str, Any]
@@ -44,6 +45,7 @@ class Study:
     sparsities: tuple[float, ...]
     seeds: int
     command: str = field(default="", compare=False)
+    created: str = field(default="", compare=False)
 
     @property
     def training(self) -> Recipe:

@@ -1,6 +1,6 @@
 """Accuracy of every run: over sparsity for each method, or by arm where there is one sparsity only.
 
-The axis shows the tickets that trained. Collapsed ones would squash it, so they lie in a strip of their own below it.
+Runs that would squash the axis lie in a strip below it.
 """
 
 from __future__ import annotations
@@ -8,21 +8,21 @@ from __future__ import annotations
 from statistics import fmean
 from typing import NamedTuple
 
-from ticketlab.report import svg, words
+from ticketlab.report import axis, svg, words
 from ticketlab.report.reading import Results, Row, checks, methods, number, part, rows
 
 WIDTH, HEIGHT = 360.0, 250.0
-LEFT, RIGHT, TOP, BOTTOM, STRIP = 38.0, 12.0, 12.0, 34.0, 22.0
+LEFT, RIGHT, TOP, BOTTOM, STRIP = 38.0, 12.0, 14.0, 34.0, 28.0
 ORIGINAL = "original"
 
 
 class Frame(NamedTuple):
-    """The shared vertical axis: main scale, the strip of collapsed runs, and the reference lines."""
+    """The shared vertical axis, the place of the strip below it, and the dense line."""
 
     scale: svg.Scale
     strip: float
     dense: float | None
-    chance: float | None
+    label: str
 
 
 def arms(results: Results) -> list[str]:
@@ -40,21 +40,17 @@ def arm_runs(results: Results, method: str, arm: str) -> list[Row]:
     return [run for run in found if run.get("method") == other and run.get("check") == ORIGINAL]
 
 
-def collapsed(run: Row) -> bool:
-    """Whether a run has to be shown below the axis."""
-    return run.get("status") in ("dead", "diverged")
+def legend(results: Results) -> list[tuple[str, str]]:
+    """(marker, arm) for every arm that any method has runs in."""
+    named = enumerate(arms(results))
+    return [(svg.swatch(i), arm) for i, arm in named if any(arm_runs(results, m, arm) for m in methods(results))]
 
 
 def frame(results: Results) -> Frame:
     """One vertical axis for all methods, so that the panels can be compared."""
-    data, dense = part(results, "data"), part(results, "dense")
-    alive = [number(run.get("accuracy")) for run in rows(results, "runs") if not collapsed(run)]
-    known = [value for value in [*alive, number(dense.get("mean"))] if value is not None] or [0.0, 100.0]
-    low, high = min(known), max(known)
-    room = max(0.06 * (high - low), 0.3)
-    floor = HEIGHT - BOTTOM - STRIP - 8
-    scale = svg.Scale(max(0.0, low - room), min(100.0, high + room), floor, TOP)
-    return Frame(scale, HEIGHT - BOTTOM - STRIP / 2, number(dense.get("mean")), number(data.get("chance")))
+    scale = svg.Scale(*axis.limits(results), HEIGHT - BOTTOM - STRIP - 8, TOP)
+    dense = number(part(results, "dense").get("mean"))
+    return Frame(scale, HEIGHT - BOTTOM - 9, dense, axis.strip_label(results))
 
 
 def panel(results: Results, method: str, shown: list[float], frame: Frame) -> str:
@@ -72,9 +68,9 @@ def panel(results: Results, method: str, shown: list[float], frame: Frame) -> st
             x = across(at) + offset
             here = [run for run in runs if number(run.get("sparsity")) == sparsity]
             marks.append(svg.tag("g", *[_dot(run, x, frame, shape) for run in here], class_=f"dots {colour}"))
-            alive = [number(run.get("accuracy")) for run in here if not collapsed(run)]
+            alive = [number(run.get("accuracy")) for run in here if not axis.collapsed(run)]
             values = [value for value in alive if value is not None]
-            if values:
+            if values and fmean(values) >= frame.scale.low:
                 means.append((x, frame.scale(fmean(values))))
         if len(means) > 1:
             parts.append(svg.line(means, class_=f"trend {colour}"))
@@ -84,10 +80,9 @@ def panel(results: Results, method: str, shown: list[float], frame: Frame) -> st
 
 
 def _dot(run: Row, x: float, frame: Frame, shape: str) -> str:
+    if axis.apart(run, frame.scale.low):
+        return axis.mark_apart(run, x, frame.strip, frame.scale.low)
     value = number(run.get("accuracy"))
-    if collapsed(run):
-        told = f"seed {words.short(run.get('seed'))}: {words.points(value) or run.get('status')}"
-        return svg.tag("g", svg.title(told), svg.marker("cross", x, frame.strip, 3.5), class_="collapsed")
     return svg.marker(shape, x, frame.scale(value), 2.8) if value is not None else ""
 
 
@@ -100,10 +95,8 @@ def _axes(shown: list[float], across: svg.Scale, frame: Frame) -> str:
         parts.append(svg.text(LEFT - 6, y + 3.5, f"{tick:g}", text_anchor="end"))
     top = floor - STRIP
     parts.append(svg.tag("rect", x=LEFT, y=top, width=right - LEFT, height=STRIP, class_="strip"))
-    chance = "" if frame.chance is None else f" {frame.chance:g}"
-    parts.append(svg.text(LEFT - 6, frame.strip + 3.5, f"≈{chance}".strip("≈ ") or "·", text_anchor="end"))
     parts.append(svg.line([(LEFT, frame.strip), (right, frame.strip)], class_="chance"))
-    parts.append(svg.text(LEFT + 4, top + 9, "chance", class_="note"))
+    parts.append(svg.text(LEFT + 4, top + 10, frame.label, class_="note"))
     if frame.dense is not None:
         y = frame.scale(frame.dense)
         parts.append(svg.line([(LEFT, y), (right, y)], class_="dense"))

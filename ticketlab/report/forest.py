@@ -19,11 +19,11 @@ def axis_of(found: list[Row]) -> svg.Scale:
 
 
 def _limit(ends: list[float], least: float) -> float:
+    """The end of the axis on one side: the largest end that does not lie far beyond the bulk of the rows."""
     ends = sorted(end for end in ends if end > 0)
     bulk = ends[int(0.75 * (len(ends) - 1))] if ends else 0.0
-    widest = ends[-1] if ends else 0.0
-    wanted = widest if widest <= 3 * max(bulk, least) else 1.5 * max(bulk, least)
-    return max(1.08 * wanted, least) or 1.0
+    near = [end for end in ends if end <= 3 * max(bulk, least)]
+    return max(1.08 * max(near, default=0.0), least) or 1.0
 
 
 def _span(row: Row) -> tuple[float, float] | None:

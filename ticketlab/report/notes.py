@@ -19,9 +19,7 @@ def warnings(results: Results) -> list[str]:
         found.append("No dense run: the best ticket of the study stands in for the dense accuracy.")
     for row in rows(results, "controls"):
         if row.get("passed") is False:
-            found.append(
-                f"Control failed for {where(row)}: {row.get('summary') or 'no details'}. Its row is void."
-            )
+            found.append(f"Control failed for {where(row)}: {row.get('summary') or 'no details'}. Its row is void.")
     for row in rows(results, "diagnosis"):
         found += _diagnosis(row)
     for row in rows(results, "verdicts"):

@@ -59,17 +59,19 @@ class Scale:
 
 
 def marker(shape: str, x: float, y: float, r: float, **attributes: object) -> str:
-    """A point as a circle, square, triangle, diamond or cross."""
+    """A point: one of SHAPES, a cross, or `below`, a triangle that points down."""
     if shape == "circle":
         return tag("circle", cx=x, cy=y, r=r, **attributes)
     if shape == "cross":
-        return tag("path", d=f"M{x - r:.1f} {y - r:.1f}l{2 * r:g} {2 * r:g}m0 -{2 * r:g}l-{2 * r:g} {2 * r:g}", **attributes)
-    corners = {
+        d = f"{2 * r:g}"
+        return tag("path", d=f"M{x - r:.1f} {y - r:.1f}l{d} {d}m0 -{d}l-{d} {d}", **attributes)
+    corners: dict[str, list[tuple[float, float]]] = {
         "square": [(-1, -1), (1, -1), (1, 1), (-1, 1)],
         "triangle": [(0, -1.25), (1.15, 0.9), (-1.15, 0.9)],
+        "below": [(0, 1.25), (1.15, -0.9), (-1.15, -0.9)],
         "diamond": [(0, -1.35), (1.35, 0), (0, 1.35), (-1.35, 0)],
-    }[shape]
-    path = "L".join(f"{x + dx * r * 0.9:.1f} {y + dy * r * 0.9:.1f}" for dx, dy in corners)
+    }
+    path = "L".join(f"{x + dx * r * 0.9:.1f} {y + dy * r * 0.9:.1f}" for dx, dy in corners[shape])
     return tag("path", d=f"M{path}Z", **attributes)
 
 

@@ -60,7 +60,9 @@ def _undecided(v: Verdict) -> str:
         return f"Undecided: {v.reason}.{drop}"
     text = f"Undecided: anything from {_range(v.ci_low, v.ci_high)} points fits these {v.n} seeds."
     if v.stragglers:
-        text += f" {v.stragglers} straggler{'s' if v.stragglers > 1 else ''} far below the others: equality is not claimed."
+        text += (
+            f" {v.stragglers} straggler{'s' if v.stragglers > 1 else ''} far below the others: equality is not claimed."
+        )
     if "not within" in v.reason:
         return f"{text} {v.reason[v.reason.index('not within') :].capitalize()}."
     best = v.seeds_needed[1] if v.seeds_needed else None

@@ -1,0 +1,228 @@
+"""Source hashes: what an edit reaches and what it does not."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import tiny
+import torch
+
+from ticketlab.experiment.identity import source
+
+_fresh = itertools.count()
+TEXT = '''
+"""A module of scores."""
+import functools
+import torch
+
+POWER = 2.0
+TABLE = {"first": [1, 2]}
+NAMES = frozenset({"alpha", "beta", "gamma", "delta"})
+UNUSED = 1
+COUNT = 0
+
+
+def helper(x):
+    """Help."""
+    return deeper(x) ** POWER
+
+
+def deeper(x):
+    return x.abs()
+
+
+def mean(x):
+    return x
+
+
+class Base:
+    scale = 3
+
+
+class Scale(Base):
+    @property
+    def value(self):
+        return bonus()
+
+
+def bonus():
+    return 7
+
+
+def other(x):
+    return UNUSED
+
+
+def logged(function):
+    @functools.wraps(function)
+    def wrapper(*arguments):
+        global COUNT
+        COUNT += 1
+        return function(*arguments)
+
+    return wrapper
+
+
+@logged
+@torch.no_grad()
+def score(model, batches, loss, power=POWER):
+    """What it does."""
+    # A remark.
+    table = TABLE["first"]
+    assert "alpha" in NAMES
+    return {n: helper(p).mean() * table[0] * Scale().value for n, p in model.named_parameters()}
+
+
+pair = [lambda x: x + 1, 5]
+by_lambda = functools.partial(score, power=1.0)
+'''
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a text as the module "edited", as another process would."""
+
+    def as_module(text: str) -> ModuleType:
+        path = tmp_path / f"edited_{next(_fresh)}.py"
+        path.write_text(text)
+        spec = importlib.util.spec_from_file_location("edited", path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["edited"] = module
+        spec.loader.exec_module(module)
+        return module
+
+    yield as_module
+    sys.modules.pop("edited", None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("table[0]", "table[1]"),
+        ("POWER = 2.0", "POWER = 3.0"),
+        ("[1, 2]", "[2, 1]"),
+        ('"delta"', '"epsilon"'),
+        ("return x.abs()", "return x.abs() + 1"),
+        ("return 7", "return 8"),
+        ("scale = 3", "scale = 4"),
+        ("power=POWER", "power=1.0"),
+        ("@logged\n@torch.no_grad()", "@logged"),
+        ("return function(*arguments)", "return function(*arguments) or {}"),
+    ],
+)
+def test_an_edit_of_what_is_used_changes_the_hash(load: Callable[[str], ModuleType], old: str, new: str) -> None:
+    assert TEXT.count(old) == 1
+    assert source(load(TEXT).score) != source(load(TEXT.replace(old, new)).score)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("UNUSED = 1", "UNUSED = 2"),
+        ("return UNUSED", "return 0"),
+        ("# A remark.", "# Another one."),
+        ('"""What it does."""', '"""What it really does."""'),
+        ('"""Help."""\n', "\n"),
+        ("table = TABLE", "table  =  TABLE"),
+        ("COUNT = 0", "COUNT = 5"),
+        # The method .mean() of a tensor is not the function of that name.
+        ("def mean(x):\n    return x", "def mean(x):\n    return -x"),
+        ('"""A module of scores."""', "import json"),
+    ],
+)
+def test_an_edit_of_anything_else_does_not(load: Callable[[str], ModuleType], old: str, new: str) -> None:
+    assert TEXT.count(old) == 1
+    assert source(load(TEXT).score) == source(load(TEXT.replace(old, new)).score)
+
+
+def test_state_that_calls_change_is_no_constant(load: Callable[[str], ModuleType]) -> None:
+    module = load(TEXT)
+    before = source(module.score)
+    module.score(tiny.net(3), [], None)
+    assert module.COUNT == 1 and source(module.score) == before
+
+
+def test_partials_by_their_arguments(load: Callable[[str], ModuleType]) -> None:
+    module, edited = load(TEXT), load(TEXT.replace("return 7", "return 8"))
+    assert source(module.by_lambda) == source(functools.partial(module.score, power=1.0))
+    assert source(module.by_lambda) != source(functools.partial(module.score, power=2.0))
+    assert source(module.by_lambda) != source(edited.by_lambda)
+
+
+def test_lambdas_by_their_own_text(load: Callable[[str], ModuleType]) -> None:
+    wanted = source(load(TEXT).pair[0])
+    assert source(load(TEXT.replace("x + 1, 5]", "x + 1, 6]  # remark")).pair[0]) == wanted
+    assert source(load(TEXT.replace("x + 1, 5]", "x + 2, 5]")).pair[0]) != wanted
+
+
+def test_closures_and_bound_methods_by_what_they_hold() -> None:
+    def make(power: float) -> Callable[[float], float]:
+        return lambda x: x**power
+
+    class Scorer:
+        def __init__(self, power: float) -> None:
+            self.power = power
+
+        def __call__(self, x: float) -> float:
+            return x**self.power
+
+    for kind in (make, Scorer, lambda p: Scorer(p).__call__):
+        assert source(kind(2.0)) == source(kind(2.0)) != source(kind(3.0))
+    held = torch.ones(3)
+    one = source(lambda: held)
+    held = torch.zeros(3)
+    assert source(lambda: held) != one or True  # another line, another text: only the call must not fail
+
+
+def test_code_without_a_file() -> None:
+    """As in an interactive session: by its bytecode, without addresses."""
+
+    def made(text: str) -> Callable[..., object]:
+        space: dict[str, object] = {"__name__": "session"}
+        exec(text, space)  # noqa: S102
+        return space["score"]  # type: ignore[return-value]
+
+    text = "K = 2\ndef score(x):\n    return [(lambda y: y * K)(v) for v in x]"
+    assert source(made(text)) == source(made(text))
+    assert source(made(text)) != source(made(text.replace("y * K", "y + K")))
+    assert source(made(text)) != source(made(text.replace("K = 2", "K = 3")))
+
+
+def test_functions_that_use_each_other_end() -> None:
+    assert len(source(_even)) == 32
+
+
+def _even(n: int) -> bool:
+    return n == 0 or _odd(n - 1)
+
+
+def _odd(n: int) -> bool:
+    return n != 0 and _even(n - 1)
+
+
+def test_editing_ones_score_computes_what_depends_on_it_and_nothing_else(
+    tmp_path: Path, load: Callable[[str], ModuleType]
+) -> None:
+    text = "def mine(model, batches, loss):\n    return {n: p.detach().abs() for n, p in model.named_parameters()}\n"
+
+    def run(text: str) -> list[str]:
+        progress = tiny.Counter()
+        tiny.prepared(tmp_path / "s", [load(text).mine, "snip"], checks=["rearrange"]).run(1, progress)
+        return progress.computed
+
+    first = run(text)
+    assert first.count("train") == 3 + 2 * 6
+    assert run(text + "\n# A remark.\ndef other(): ...\n") == []
+    # Other scores, the same masks: scored again, linked after that.
+    same = run(text.replace(".abs()", ".abs() * 2"))
+    assert sorted(set(same)) == ["prune"] and len(same) == 3
+    edited = run(text.replace(".abs()", ".abs().neg()"))
+    assert edited.count("prune") == 3 and edited.count("train") == 6 and "init" not in edited

@@ -1,0 +1,202 @@
+"""The plan: identities that last, steps that are shared where they may be and nowhere else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+
+from ticketlab.errors import InputError
+from ticketlab.experiment.identity import digest
+from ticketlab.experiment.plan import DENSE, ORIGINAL, Arm, Plan, plan
+from ticketlab.experiment.run import InProcess
+from ticketlab.experiment.step import Step
+from ticketlab.methods import METHODS, Method
+from ticketlab.program import Edit, Prune, Rewind, Train, Transform, at_init, iterative, last_training, rewound
+
+METHOD_LIST = ("snip", "lottery", "imp,rounds=2", "imp,rewind=1,rounds=2", "lottery,rewind=1")
+
+
+def planned(folder: Path, methods: Any = METHOD_LIST, **changes: Any) -> Plan:
+    return tiny.prepared(folder, methods, **changes).plan
+
+
+def test_ids_do_not_depend_on_order_of_keys() -> None:
+    assert digest({"a": 1, "b": [2, {"c": 3, "d": 4}]}) == digest({"b": [2, {"d": 4, "c": 3}], "a": 1})
+    assert Step("init", {"a": 1, "b": 2}, {"x": "1", "y": "2"}).id == Step("init", {"b": 2, "a": 1}, {"y": "2", "x": "1"}).id
+    assert Step("init", {"a": 1}).id == Step("init", {"a": 1}, label="other", method="other").id
+    with pytest.raises(ValueError, match="JSON"):
+        digest({"a": float("nan")})
+
+
+def test_anything_that_matters_changes_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Step("prune", {"a": 1}, {"x.mask": "1"})
+    others = [
+        Step("train", {"a": 1}, {"x.mask": "1"}),
+        Step("prune", {"a": 2}, {"x.mask": "1"}),
+        Step("prune", {"a": 1}, {"x.mask": "2"}),
+        Step("prune", {"a": 1}, {"y.mask": "1"}),
+        Step("prune", {"a": "1"}, {"x.mask": "1"}),
+    ]
+    assert step.id not in {o.id for o in others} and len({o.id for o in others}) == 5
+    monkeypatch.setattr("ticketlab.experiment.step.REVISIONS", {"prune": 2})
+    assert Step("prune", {"a": 1}, {"x.mask": "1"}).id != step.id
+
+
+def test_ids_are_the_same_in_every_process(tmp_path: Path) -> None:
+    """Hash randomisation, dict order and addresses must not reach an identity."""
+    script = (
+        "import functools, pathlib, tiny\n"
+        "from ticketlab.experiment.identity import digest\n"
+        "p = tiny.prepared(pathlib.Path('nowhere'), ['snip', 'imp,rounds=2', tiny.score, 'tiny:score,power=2'],"
+        " model=functools.partial(tiny.net, num_classes=3), checks=['all'])\n"
+        "print(digest(list(p.plan.steps)))\n"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(tiny.__file__).parent), "OMP_NUM_THREADS": "1"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(found) == 1 and not (tmp_path / "nowhere").exists()
+
+
+def test_dense_training_is_shared_within_a_seed_and_never_across(tmp_path: Path) -> None:
+    steps = planned(tmp_path / "s", ["lottery", "imp,rounds=2"], checks=["all"]).steps.values()
+    dense = [s for s in steps if s.kind == "train" and "mask" not in s.inputs]
+    per = Counter((s.params["seed"], s.params["variant"]) for s in dense)
+    assert set(per.values()) == {1}
+    assert set(per) == {(s, v) for s in range(3) for v in ("clean", "corrupted", "random-labels", "random-pixels", "half-data")}
+
+
+def test_every_input_of_a_step_has_the_same_seed(tmp_path: Path) -> None:
+    found = planned(tmp_path / "s", METHOD_LIST, checks=["all"])
+    for step in found.steps.values():
+        if "seed" in step.params:
+            assert {found.steps[i].params.get("seed", step.params["seed"]) for i in step.inputs.values()} <= {
+                step.params["seed"]
+            }
+    for kind in ("init", "data", "train", "prune", "transform"):
+        assert {s.params["seed"] for s in found.steps.values() if s.kind == kind} == {0, 1, 2}
+
+
+def test_steps_come_after_their_inputs(tmp_path: Path) -> None:
+    found = planned(tmp_path / "s", METHOD_LIST, checks=["all"])
+    ran: set[str] = set()
+    for step in found.ordered():
+        assert set(step.inputs.values()) <= ran
+        ran.add(step.id)
+    assert ran == set(found.steps)
+    kinds = [s.kind for s in found.ordered()]
+    # Errors of scores must come before any training.
+    untrained = [s for s in found.ordered() if s.method == "snip"]
+    assert kinds.index("train") > max(list(found.ordered()).index(s) for s in untrained)
+
+
+@pytest.mark.parametrize(
+    "grown",
+    [{"seeds": 4}, {"sparsity": [0.8, 0.9]}, {"checks": ["all"]}, {"methods": [*METHOD_LIST, "synflow,rounds=2"]}],
+)
+def test_growing_a_study_keeps_all_old_ids(tmp_path: Path, grown: dict[str, Any]) -> None:
+    old = planned(tmp_path / "a", checks=["rearrange", "corrupted"])
+    new = planned(tmp_path / "b", **{"checks": ["rearrange", "corrupted"], "methods": METHOD_LIST, **grown})
+    assert set(old.steps) < set(new.steps)
+    assert {a: t.final for a, t in old.arms.items()}.items() <= {a: t.final for a, t in new.arms.items()}.items()
+
+
+def test_options_of_the_program_reshape_it_and_leave_masks_alone(tmp_path: Path) -> None:
+    one = planned(tmp_path / "a", ["lottery"], checks=["rearrange"])
+    two = planned(tmp_path / "b", ["lottery,rewind=1"], checks=["rearrange"])
+    assert {s.params["sparsity"] for s in two.steps.values() if s.kind == "prune"} == {0.8}
+    assert one.arms[Arm("", DENSE, None, 0)].final == two.arms[Arm("", DENSE, None, 0)].final
+    start = two.arms[Arm("lottery,rewind=1", ORIGINAL, 0.8, 0)].start
+    assert two.steps[start.weights].params["until"] == 1 and start.at == 1
+
+
+def test_two_methods_of_one_name_are_not_one(tmp_path: Path) -> None:
+    """A method object that borrows a registered name must not be taken for it."""
+    with pytest.raises(InputError, match="'snip' of a registered one"):
+        planned(tmp_path / "s", ["snip", replace(METHODS["snip"], mode="eval")])
+    with pytest.raises(InputError, match="two methods of the name 'mine'"):
+        planned(tmp_path / "s", [Method("mine", score=tiny.score), Method("mine", score=tiny.score, rounds=2)])
+    ids = [
+        {s.id for s in planned(tmp_path / "s", [m]).steps.values() if s.method == "mine"}
+        for m in (Method("mine", score=METHODS["snip"].score), Method("mine", score=METHODS["magnitude"].score))
+    ]
+    assert not ids[0] & ids[1]
+
+
+def test_rewinding_beyond_the_recipe_is_refused(tmp_path: Path) -> None:
+    for option in ("rewind=2", "rewind=-1"):
+        with pytest.raises(InputError, match=r"asked to rewind to epoch -?\d, got a recipe of 2 epochs"):
+            planned(tmp_path / "s", [f"lottery,{option}"])
+
+
+def test_programs() -> None:
+    assert at_init() == (Prune(), Train())
+    assert rewound(3) == (Train(), Prune(), Rewind(3), Train())
+    two = iterative(2, 1)
+    assert two == (Train(), Prune(of_path=0.5), Rewind(1), Train(), Prune(of_path=1.0), Rewind(1), Train())
+    assert last_training(two) == 6 and last_training(at_init()) == 1
+
+
+@pytest.mark.parametrize("program", [at_init(), rewound(), iterative(3, 2)])
+def test_edits_never_touch_the_last_training(program: Any) -> None:
+    for edit in (Edit(data="corrupted"), Edit(transform="rearrange"), Edit(invert=True)):
+        edited = edit(program)
+        assert edited[-1] == program[-1] == Train()
+        before = [s for s in edited[:-1] if isinstance(s, (Train, Prune))]
+        if edit.data:
+            assert before and all(s.data == "corrupted" for s in before)
+        if edit.invert:
+            assert all(s.invert for s in before if isinstance(s, Prune))
+        if edit.transform:
+            assert edited[-2] == Transform("rearrange") and len(edited) == len(program) + 1
+
+
+def test_rewound_weights_are_those_of_the_epoch(tmp_path: Path) -> None:
+    """Cut at epoch 1, the dense training ends bit-equal to the one in a piece, and tickets start from the cut."""
+    study = tiny.prepared(tmp_path / "s", ["lottery,rewind=1", "imp,rewind=1,rounds=2"], checks=["rearrange"])
+    one_seed = plan(study.study, seeds=[0])
+    InProcess(study.context).run(one_seed.ordered(), study.store, lambda *_: None)
+    whole = one_seed.arms[Arm("", DENSE, None, 0)].final
+    first, rest = (
+        next(
+            s.id
+            for s in one_seed.steps.values()
+            if s.kind == "train" and "mask" not in s.inputs and (s.params["start"], s.params["until"]) == cut
+        )
+        for cut in ((0, 1), (1, 2))
+    )
+    weights = study.store.tensors(whole, "weights")
+    resumed = study.store.tensors(rest, "weights")
+    assert all(torch.equal(weights[n], resumed[n]) for n in weights)
+    assert not all(torch.equal(weights[n], w) for n, w in study.store.tensors(first, "weights").items())
+    for method in ("lottery,rewind=1", "imp,rewind=1,rounds=2"):
+        trained = one_seed.arms[Arm(method, ORIGINAL, 0.8, 0)]
+        assert (trained.start.weights, trained.start.at, trained.seen) == (first, 1, 2)
+    rounds = [s for s in one_seed.steps.values() if s.kind == "train" and s.params["keep"] and "mask" in s.inputs]
+    assert [(s.inputs["weights"], s.params["start"], "momentum" in s.inputs) for s in rounds] == [(first, 1, False)]
+
+
+def test_imp_counts_and_nesting(tmp_path: Path) -> None:
+    study = tiny.prepared(tmp_path / "s", ["imp,rounds=3"], checks=["rearrange"], sparsity=[0.7])
+    one_seed = plan(study.study, seeds=[0])
+    InProcess(study.context).run(one_seed.ordered(), study.store, lambda *_: None)
+    masks = [study.store.mask(s.id) for s in one_seed.steps.values() if s.kind == "prune"]
+    total = masks[0].total
+    assert [m.kept for m in masks] == [round(0.3 ** (r / 3) * total) for r in (1, 2, 3)]
+    for outer, inner in zip(masks, masks[1:], strict=False):
+        assert all(bool((outer[n] | ~inner[n]).all()) for n in inner)
