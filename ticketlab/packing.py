@@ -52,12 +52,21 @@ def write_atomically(path: Path, content: bytes) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
+            # A temporary file is for its owner only; the finished one has what any new file here would have.
+            os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
         raise InputError(f"asked to write {path}, got {error.strerror or error}.") from error
+
+
+def _umask() -> int:
+    """The process's mask for new files; the system tells it only by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ticketlab import seeding
 from ticketlab.errors import InputError
+from ticketlab.parameters import bare
 from ticketlab.threshold import kth_largest
 
 Scores = Mapping[str, Tensor]
@@ -45,7 +46,8 @@ def top_k(scores: Scores, budget: Budget, alive: Mapping[str, Tensor], seed: int
 
 def inverted(scores: Scores, budget: Budget, alive: Mapping[str, Tensor], seed: int) -> Tensors:
     """Keep the lowest scores: the same selection turned round, the positive control of the sanity checks."""
-    return top_k({name: -score for name, score in scores.items()}, budget, alive, seed)
+    turned = {name: -(s if s.is_floating_point() else s.double()) for name, s in scores.items()}
+    return top_k(turned, budget, alive, seed)
 
 
 def at_random(scores: Scores, budget: Budget, alive: Mapping[str, Tensor], seed: int) -> Tensors:
@@ -56,7 +58,7 @@ def at_random(scores: Scores, budget: Budget, alive: Mapping[str, Tensor], seed:
     if isinstance(budget, Mapping):
         return {name: _random_subset(mask, budget[name], seed, name) for name, mask in alive.items()}
     ranks = {
-        name: torch.rand(m.shape, generator=seeding.generator(seed, "select", name), dtype=torch.float64)
+        name: torch.rand(m.shape, generator=_stream(seed, "select", name), dtype=torch.float64)
         for name, m in alive.items()
     }
     return top_k(ranks, budget, alive, seed)
@@ -84,6 +86,9 @@ def _rankable(name: str, score: Tensor, alive: Tensor) -> Tensor:
 
 
 def _keep_highest(scores: Tensors, count: int, alive: Mapping[str, Tensor], seed: int) -> Tensors:
+    dtype = torch.float64 if any(s.dtype == torch.float64 for s in scores.values()) else torch.float32
+    # One dtype for all: against a float32 score, a float64 threshold would be rounded and might tie.
+    scores = {name: s.to(dtype) for name, s in scores.items()}
     candidates = {name: s[alive[name]] for name, s in scores.items()}
     available = sum(c.numel() for c in candidates.values())
     if count > available:
@@ -93,8 +98,7 @@ def _keep_highest(scores: Tensors, count: int, alive: Mapping[str, Tensor], seed
         return {name: alive[name].clone() for name in scores}
     if count == 0:
         return {name: torch.zeros_like(alive[name]) for name in scores}
-    dtype = torch.float64 if any(c.dtype == torch.float64 for c in candidates.values()) else torch.float32
-    threshold = kth_largest([c.to(dtype) for c in candidates.values()], count)
+    threshold = kth_largest(list(candidates.values()), count)
     kept = {name: (s > threshold) & alive[name] for name, s in scores.items()}
     missing = count - sum(int(k.sum()) for k in kept.values())
     _add_ties(kept, {n: (s == threshold) & alive[n] for n, s in scores.items()}, missing, seed)
@@ -111,16 +115,21 @@ def _add_ties(kept: Tensors, ties: Tensors, missing: int, seed: int) -> None:
         return
     label = next(iter(ties)) if len(ties) == 1 else ""
     chosen = torch.zeros(total, dtype=torch.bool)
-    chosen[torch.randperm(total, generator=seeding.generator(seed, "ties", label))[:missing]] = True
+    chosen[torch.randperm(total, generator=_stream(seed, "ties", label))[:missing]] = True
     for (name, place), part in zip(places.items(), chosen.split([p.numel() for p in places.values()]), strict=True):
         kept[name].view(-1)[place[part]] = True
+
+
+def _stream(seed: int, purpose: str, name: str) -> torch.Generator:
+    """A layer's own stream, the same inside a wrapper (DataParallel, torch.compile), which only adds a prefix."""
+    return seeding.generator(seed, purpose, bare(name))
 
 
 def _random_subset(alive: Tensor, count: int, seed: int, name: str) -> Tensor:
     places = alive.reshape(-1).nonzero().squeeze(1)
     if count > places.numel():
         raise InputError(f"asked to keep {count} weights in layer {name!r}, got {places.numel()} to choose from.")
-    order = torch.randperm(places.numel(), generator=seeding.generator(seed, "select", name))
+    order = torch.randperm(places.numel(), generator=_stream(seed, "select", name))
     kept = torch.zeros(alive.numel(), dtype=torch.bool)
     kept[places[order[:count]]] = True
     return kept.view(alive.shape)

@@ -26,7 +26,20 @@ def run_list(options: argparse.Namespace) -> int:
         facts = [f"{k}: {v}" for k, v in entry.items() if k not in ("name", "summary") and v not in ("", None)]
         if facts:
             console.print(Padding(Text(" · ".join(facts), style="dim"), (0, 0, 0, width)))
+    if options.what in _NOTES:
+        console.print(Padding(Text(_NOTES[options.what], style="italic"), (1, 0, 0, 0)))
     return 0
+
+
+_NOTES = {
+    "methods": (
+        "Options are part of a method's name: grasp,temperature=1. Every method also takes budget=global|uniform|erk|"
+        "smart, select=top-k|inverted|random, rounds=N and mode=train|eval|keep (batch norm while scoring). "
+        "module:function is a score of your own."
+    ),
+    "checks": "versus:METHOD compares with any other method. Without --checks the default ones run.",
+    "models": "package:factory is a model of your own, called with num_classes and in_shape if it takes them.",
+}
 
 
 def _methods() -> list[dict[str, Any]]:

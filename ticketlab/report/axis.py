@@ -48,4 +48,4 @@ def mark_apart(run: Row, x: float, y: float, low: float) -> str:
 def strip_label(results: Results) -> str:
     """What stands at the strip."""
     chance = number(part(results, "data").get("chance"))
-    return "off axis" if chance is None else f"off axis; chance {chance:g}"
+    return "off axis" if chance is None else f"off axis; chance {round(chance, 2):g}"

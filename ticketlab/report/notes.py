@@ -22,13 +22,20 @@ def warnings(results: Results) -> list[str]:
             found.append(f"Control failed for {where(row)}: {row.get('summary') or 'no details'}. Its row is void.")
     for row in rows(results, "diagnosis"):
         found += _diagnosis(row)
+    return found + _uncontrolled(results) + _narrow(results)
+
+
+def _uncontrolled(results: Results) -> list[str]:
+    """Rows in which the positive control shows no drop, although it should."""
+    named: dict[str, list[str]] = {}
     for row in rows(results, "verdicts"):
         if row.get("check") == POSITIVE_CONTROL and row.get("verdict") not in ("uses", None):
-            found.append(
-                f"The positive control found no drop for {where(row)} (verdict: {short(row.get('verdict'))}): "
-                "keeping the worst-scored weights should cost accuracy. Read its other rows with care."
-            )
-    return found + _narrow(results)
+            named.setdefault(str(row["verdict"]), []).append(where({**row, "check": None}))
+    return [
+        f"The positive control ({POSITIVE_CONTROL}) is {verdict!r} for {', '.join(those)}. Keeping the worst-scored "
+        "weights should cost accuracy: read the other rows there with care."
+        for verdict, those in named.items()
+    ]
 
 
 def _narrow(results: Results) -> list[str]:
@@ -63,7 +70,7 @@ def margin(results: Results) -> str:
     value, rule = points(statistics.get("margin")), statistics.get("margin_rule")
     if not value:
         return "No margin was set, so no row can be found to be inside it."
-    return f"Margin: {value} points" + (f" ({rule})." if rule else ".")
+    return f"Margin: {value} points" + (f", {rule}." if rule else ".")
 
 
 def foot(results: Results) -> list[str]:

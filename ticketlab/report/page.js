@@ -6,10 +6,13 @@
     return cell ? cell.textContent.trim() : "";
   }
 
+  function amount(text) {
+    return /^<? ?-?[\d.]+%?$/.test(text) ? parseFloat(text.replace("<", "")) : NaN;
+  }
+
   function compare(a, b) {
-    var x = parseFloat(a), y = parseFloat(b);
-    var numbers = !isNaN(x) && !isNaN(y);
-    return numbers ? x - y : a.localeCompare(b);
+    var x = amount(a), y = amount(b);
+    return isNaN(x) || isNaN(y) ? a.localeCompare(b) : x - y;
   }
 
   function sort(table, column, header) {

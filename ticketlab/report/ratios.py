@@ -33,8 +33,9 @@ def legend(results: Results) -> list[tuple[str, str]]:
 
 
 def _index(results: Results, label: str) -> int:
-    names = methods(results)
-    return names.index(label) if label in names else len(names)
+    """The series number of a label: the methods first, then whatever they were compared with."""
+    others = [str(row.get("label")) for row in rows(results, "layers")]
+    return list(dict.fromkeys([*methods(results), *others])).index(label)
 
 
 def plot(results: Results, sparsity: float) -> str:

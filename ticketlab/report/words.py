@@ -15,8 +15,10 @@ VERDICTS = {
 
 
 def verdict(row: Row) -> str:
-    """The verdict in words; a row without one is pending."""
+    """The verdict in words; a row without one is pending, or has a note that says why there is none."""
     name = row.get("verdict")
+    if name is None and row.get("note"):
+        return "none"
     return VERDICTS.get(str(name), (str(name or "pending"), ""))[0]
 
 
@@ -95,7 +97,7 @@ def stragglers(row: Row) -> str:
 def circumstances(row: Row) -> list[str]:
     """What stands beside a verdict: its qualifier, its reason, collapsed tickets, the seeds that would decide."""
     reason = str(row.get("reason") or "")
-    said = [str(row.get("qualifier") or ""), *reason.split("; ")]
+    said = [str(row.get("qualifier") or ""), *reason.split("; "), str(row.get("note") or "")]
     if "at chance" not in reason:
         said.append(collapsed(row))
     if "straggler" not in reason:
