@@ -21,6 +21,7 @@ Shapes = Mapping[str, Sequence[int]]
 Counts = dict[str, int]
 
 FORMS = ("resnet", "vgg")
+_NUMBERS = (int, float, np.floating)
 DECAYS = ("quadratic", "linear", "cubic", "ascending", "uniform")
 
 
@@ -31,13 +32,13 @@ def total(count: int, sparsity: float) -> int:
         InputError: the sparsity is not in [0, 1).
     """
     check_sparsity(sparsity)
-    return round((1 - sparsity) * count)
+    return round((1 - float(sparsity)) * count)
 
 
 def check_sparsity(sparsity: float) -> None:
     """Refuse what is no fraction removed; percentages are the usual slip."""
-    if not (isinstance(sparsity, (int, float)) and 0 <= sparsity < 1):
-        hint = f" Did you mean {sparsity / 100:g}?" if isinstance(sparsity, (int, float)) and 1 < sparsity < 100 else ""
+    if not (isinstance(sparsity, _NUMBERS) and 0 <= sparsity < 1):
+        hint = f" Did you mean {sparsity / 100:g}?" if isinstance(sparsity, _NUMBERS) and 1 < sparsity < 100 else ""
         raise InputError(f"asked for sparsity {sparsity}, got a fraction removed outside [0, 1).{hint}")
 
 

@@ -68,10 +68,11 @@ def diagnose(model: nn.Module, mask: Mask, input_shape: tuple[int, ...] | None =
 
 def _on_paths(model: nn.Module, mask: Mask, input_shape: tuple[int, ...]) -> dict[str, Tensor] | None:
     """For each weight whether it is kept and lies on a path from input to output; None where that fails."""
-    with seeding.isolated(0, "diagnose"), torch.enable_grad():
+    with seeding.isolated(0, "diagnose"), torch.inference_mode(False), torch.enable_grad():
         twin = copy.deepcopy(unwrap(model)).double().eval().requires_grad_(False)
         for module in twin.modules():
-            for name, child in module.named_children():
+            # Not named_children(), which leaves out the second name of a norm that is used twice.
+            for name, child in module._modules.items():
                 if isinstance(child, _NORMS):
                     setattr(module, name, nn.Identity())
         for name, parameter in twin.named_parameters():
@@ -84,7 +85,10 @@ def _on_paths(model: nn.Module, mask: Mask, input_shape: tuple[int, ...]) -> dic
         ones = torch.ones((1, *input_shape), dtype=torch.float64, device=next(iter(weights.values())).device)
         try:
             grads = torch.autograd.grad(twin(ones).sum(), list(weights.values()), allow_unused=True)
-        except (RuntimeError, IndexError, ValueError, TypeError):
+            # What gives something for nothing (a sigmoid, a class token) would start paths of its own.
+            if bool(twin(torch.zeros_like(ones)).any()):
+                return None
+        except (RuntimeError, IndexError, ValueError, TypeError, AttributeError):
             return None
     if any(g is not None and not bool((torch.isfinite(g) & (g >= 0)).all()) for g in grads):
         return None

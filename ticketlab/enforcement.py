@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -27,10 +28,31 @@ class Enforcement:
         self._zero_weights()
         self._zero_state()
         self._handles = [
-            optimizer.register_step_pre_hook(lambda *_: self._zero_gradients()),
+            optimizer.register_step_pre_hook(lambda _, args, kwargs: self._before_step(args, kwargs)),
             optimizer.register_step_post_hook(lambda *_: self._zero_weights()),
             optimizer.register_load_state_dict_post_hook(lambda *_: self._zero_state()),
         ]
+
+    def _before_step(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Zero the gradients that are there; with a closure (LBFGS), also those that it computes."""
+        self._zero_gradients()
+        # The optimizer itself comes first among the arguments.
+        if len(args) > 1 and callable(args[1]):
+            return (args[0], self._wrapped(args[1]), *args[2:]), kwargs
+        if callable(kwargs.get("closure")):
+            return args, {**kwargs, "closure": self._wrapped(kwargs["closure"])}
+        return None
+
+    def _wrapped(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        def evaluate() -> Any:
+            self._zero_weights()
+            loss = closure()
+            self._zero_gradients()
+            return loss
+
+        return evaluate
 
     def _zero_gradients(self) -> None:
         for parameter, pruned in self._pruned:

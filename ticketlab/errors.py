@@ -17,6 +17,6 @@ class EmptyLayerWarning(UserWarning):
 def unknown(kind: str, asked: str, known: Iterable[str]) -> InputError:
     """An error for a name that is not there, with the nearest names that are."""
     names = list(known)
-    near = difflib.get_close_matches(asked, names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(str(asked), names, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Known: {', '.join(names)}."
     return InputError(f"asked for {kind} {asked!r}, got no such {kind}. {hint}")

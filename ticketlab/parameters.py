@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from ticketlab.errors import InputError
 
@@ -43,6 +44,9 @@ def prunable(model: nn.Module, where: Filter | None = None) -> dict[str, nn.Para
             f"asked to prune {type(model).__name__}, got a model with no prunable weights: "
             "it needs at least one convolution or linear layer."
         )
+    lazy = [name for name, p in found.items() if is_lazy(p)]
+    if lazy:
+        raise InputError(f"asked to prune {lazy[0]!r}, got a lazy layer without a shape. Run the model once first.")
     chosen = {name: p for name, p in found.items() if where is None or where(name, p)}
     if not chosen:
         raise InputError(f"asked to prune only what the filter admits, got 0 of {len(found)} weights: {_few(found)}.")

@@ -7,6 +7,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from ticketlab import budget as budgets
 from ticketlab import seeding, select
-from ticketlab.errors import EmptyLayerWarning, InputError
+from ticketlab.errors import EmptyLayerWarning, InputError, unknown
 from ticketlab.mask import Mask
 from ticketlab.methods import Method, configured
 from ticketlab.parameters import Filter
@@ -22,6 +23,8 @@ from ticketlab.parameters import prunable as prunable_weights
 from ticketlab.rounds import kept_after, sparsity_after
 from ticketlab.scoring import Batch, Loss, ScoreFunction, call_score, private_scoring
 from ticketlab.spec import resolve
+
+CLASSIFIERS = ("pruned", "dense")
 
 
 def prune(
@@ -103,9 +106,10 @@ def find_mask(
     shapes = {name: tuple(w.shape) for name, w in weights.items()}
     total = sum(w.numel() for w in weights.values())
     budgets.check_sparsity(sparsity)
+    sparsity = float(sparsity)
     if input_shape is None and batches:
         input_shape = tuple(getattr(batches[0][0], "shape", ())[1:]) or None
-    pinned = _pinned(shapes, options, total, sparsity)
+    pinned = _pinned(shapes, method, options, total, sparsity)
     alive = dict(start) if start is not None else dict(Mask.dense(weights))
     choose = _selection(method.select, invert)
     for round_ in range(1, method.rounds + 1):
@@ -126,6 +130,8 @@ def find_mask(
         kept = _budget(method, options, shapes, sparsity, round_)
         if isinstance(kept, int):
             kept -= sum(alive[name].numel() for name in pinned)
+        else:
+            kept = _within(kept, alive)
         free = {name: mask for name, mask in alive.items() if name not in pinned}
         alive = {**alive, **choose(scores, kept, free, seed)}
     return Mask(
@@ -134,7 +140,7 @@ def find_mask(
             "method": method.name,
             "options": {k: v for k, v in options.items() if _is_plain(v)},
             "sparsity": sparsity,
-            "seed": seed,
+            "seed": int(seed),
             "torch": torch.__version__,
         },
     )
@@ -144,7 +150,7 @@ def planned_budget(model: nn.Module, method: Method, options: Mapping[str, Any],
     """Raise the error of a budget that cannot be met, without scoring anything."""
     shapes = {name: tuple(w.shape) for name, w in prunable_weights(model).items()}
     total = sum(math.prod(shape) for shape in shapes.values())
-    _pinned(shapes, options, total, sparsity)
+    _pinned(shapes, method, options, total, sparsity)
     for round_ in range(1, method.rounds + 1):
         _budget(method, options, shapes, sparsity, round_)
 
@@ -155,10 +161,20 @@ def _selection(name: str, invert: bool) -> select.Select:
     return select.SELECTIONS[turned.get(name, name) if invert else name]
 
 
-def _pinned(shapes: Mapping[str, tuple[int, ...]], options: Mapping[str, Any], total: int, sparsity: float) -> set[str]:
+def _pinned(
+    shapes: Mapping[str, tuple[int, ...]], method: Method, options: Mapping[str, Any], total: int, sparsity: float
+) -> set[str]:
     """Layers that stay dense though they count: the linear ones, in the original paper's lottery tickets."""
-    if options.get("classifier", "pruned") == "pruned":
+    classifier = options.get("classifier", "pruned")
+    if classifier not in CLASSIFIERS:
+        raise unknown("classifier", classifier, CLASSIFIERS)
+    if classifier == "pruned":
         return set()
+    if method.budget != "global":
+        raise InputError(
+            f"asked {method.name} for a dense classifier and the budget {method.budget!r}, which gives the classifier "
+            "its own count. Leave one of the two out."
+        )
     linear = {name for name, shape in shapes.items() if len(shape) == 2}
     fixed, kept = sum(math.prod(shapes[n]) for n in linear), budgets.total(total, sparsity)
     if fixed > kept:
@@ -177,6 +193,14 @@ def _budget(
         return kept_after(total, sparsity, round_, method.rounds)
     counts = {"uniform": budgets.uniform, "erk": budgets.erk, "smart": budgets.smart}[method.budget]
     return counts(shapes, sparsity_after(sparsity, round_, method.rounds), **accepted(counts, options))
+
+
+def _within(kept: dict[str, int], alive: Mapping[str, Tensor]) -> dict[str, int]:
+    """The counts, moved to other layers where rounding asks a layer for more than earlier rounds have left in it."""
+    left = {name: int(alive[name].sum()) for name in kept}
+    if all(kept[name] <= left[name] for name in kept):
+        return kept
+    return budgets.largest_remainder({name: Fraction(k) for name, k in kept.items()}, left, sum(kept.values()))
 
 
 def accepted(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -81,18 +81,20 @@ def private_scoring(
 
     The user's model is only ever read: weights, buffers, modes, gradients, hooks and ``requires_grad`` stay.
     """
-    with seeding.isolated(seed, "score"), torch.enable_grad():
+    with seeding.isolated(seed, "score"), torch.inference_mode(False), torch.enable_grad():
         private = private_copy(model)
         if mode != "keep":
             private.train(mode == "train")
-        weights = {name: prunable_by_bare_name(private)[bare(name)] for name in names}
+        # By position, not by name: the wrapper that the copy leaves out had put a prefix before every name.
+        copies = dict(zip(prunable(model), prunable(private).values(), strict=True))
+        weights = {name: copies[name] for name in names}
         for weight in weights.values():
             weight.requires_grad_(True)
         device = next(iter(weights.values())).device
         scoring = Scoring(
             model=private,
             weights=weights,
-            mask=dict(mask),
+            mask={name: tensor.clone() for name, tensor in mask.items()},
             batches=[(_move(x, device), _move(y, device)) for x, y in batches],
             loss=loss or functional.cross_entropy,
             generator=seeding.generator(seed, "score"),
@@ -115,11 +117,6 @@ def private_copy(model: nn.Module) -> nn.Module:
     return private
 
 
-def prunable_by_bare_name(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The prunable weights under their names without wrappers' prefixes."""
-    return {bare(name): p for name, p in prunable(model).items()}
-
-
 def call_score(score: ScoreFunction, scoring: Scoring) -> dict[str, Tensor]:
     """Call a score of either form: ``score(scoring, **options)`` or ``score(model, batches, loss, **options)``.
 
@@ -130,7 +127,9 @@ def call_score(score: ScoreFunction, scoring: Scoring) -> dict[str, Tensor]:
     given = (scoring,) if takes_scoring(score) else (scoring.model, scoring.batches, scoring.loss)
     try:
         found = score(*given, **options)
-    except (RuntimeError, IndexError) as error:
+    except InputError:
+        raise
+    except (RuntimeError, IndexError, ValueError) as error:
         if not scoring.batches:
             raise
         inputs, targets = scoring.batches[0]
@@ -140,14 +139,17 @@ def call_score(score: ScoreFunction, scoring: Scoring) -> dict[str, Tensor]:
         ) from error
     if not isinstance(found, Mapping):
         raise InputError(f"a score returns {{name: tensor}}, got {type(found).__name__} from {name_of(score)}.")
-    by_bare = {bare(name): value for name, value in found.items()}
-    missing = [name for name in scoring.weights if bare(name) not in by_bare]
+    if not all(name in found for name in scoring.weights):
+        # A plain function names the weights as the copy does, without a wrapper's prefix.
+        by_bare = {bare(name): value for name, value in found.items()}
+        found = {name: by_bare[bare(name)] for name in scoring.weights if bare(name) in by_bare}
+    missing = [name for name in scoring.weights if name not in found]
     if missing:
         raise InputError(
             f"{name_of(score)} was asked for scores of {len(scoring.weights)} weights, "
             f"got none for {', '.join(missing[:3])}."
         )
-    scores = {name: by_bare[bare(name)] for name in scoring.weights}
+    scores = {name: found[name] for name in scoring.weights}
     for name, value in scores.items():
         if not isinstance(value, Tensor):
             raise InputError(f"{name_of(score)} gave {type(value).__name__} for {name!r}, not a tensor.")
@@ -182,4 +184,7 @@ def _shape(value: Any) -> str:
 
 
 def _move(value: Any, device: torch.device) -> Any:
-    return value.to(device) if isinstance(value, Tensor) else value
+    if not isinstance(value, Tensor):
+        return value
+    # Autograd cannot save a tensor that was made in inference mode.
+    return value.to(device, copy=value.is_inference())

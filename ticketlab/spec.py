@@ -49,7 +49,8 @@ def label(name: str, options: dict[str, Any]) -> str:
     def spell(value: Any) -> str:
         if isinstance(value, bool) or value is None:
             return str(value).lower()
-        return f"{value:g}" if isinstance(value, float) else str(value)
+        # The short form only where it reads back as the same number: two options must never share a label.
+        return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
     return ",".join([name, *(f"{key}={spell(options[key])}" for key in sorted(options))])
 

@@ -139,9 +139,11 @@ def test_without_dense_run_the_best_ticket_sets_the_lines() -> None:
 def test_failed_control_and_identical_tickets() -> None:
     same = {"a": "93 93 93", "b": "93 93 93"}
     rows = judge([compare(**same, control_ok=False, control_note="the mask has holes")], settings())
-    assert (rows[0].verdict, rows[0].reason, rows[0].ci_low) == ("void", "the mask has holes", None)
+    assert (rows[0].verdict, rows[0].reason, rows[0].drop) == ("void", "the mask has holes", 0)
+    assert rows[0].ci_covers == "all pairs, dead ones included"
     rows = judge([compare("93.1 92 93.5", "93 93 93", identical=True)], settings())
     assert (rows[0].verdict, rows[0].drop, rows[0].reason) == ("does not use", 0, "identical masks")
+    assert (rows[0].ci_low, rows[0].ci_high, rows[0].ci_covers) == (0, 0, "identical tickets")
     assert "came out the same" in sentence(rows[0])
 
 

@@ -71,9 +71,12 @@ def test_no_sentence_says_more_than_the_numbers() -> None:
 
 
 def test_more_seeds_are_announced() -> None:
-    c = compare("93.0 93.3 92.85", "92.9 93.1 93.0")
-    text = sentence(judge([c], FAMILY)[0])
-    assert "About 2 more seeds (5 in all) would decide with probability 0.8 or more." in text
+    a = (93.02, 92.71, 93.30, 92.95, 93.11, 92.88, 93.20, 93.05)
+    b = (92.80, 92.70, 92.75, 93.00, 92.60, 92.55, 93.05, 92.50)
+    v = judge([compare(a, b)], settings(looks=(8, 12), weights=(0.2, 0.8), alpha=0.02))[0]
+    text = sentence(v)
+    assert text.startswith("Undecided: anything from ") and " points fits these 8 seeds." in text
+    assert "About 4 more seeds (12 in all) would decide with probability 0.8 or more." in text
 
 
 def test_answer_says_only_what_the_verdicts_say() -> None:

@@ -7,7 +7,7 @@ import math
 import pickle
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -267,7 +267,7 @@ def check(
             methods,
             model=model,
             data=as_data(data),
-            sparsity=[sparsity] if isinstance(sparsity, (int, float)) else list(sparsity),
+            sparsity=list(sparsity) if isinstance(sparsity, Iterable) and _several(sparsity) else [sparsity],
             seeds=seeds,
             checks=checks,
             folder=Path(scratch if out is None else out),
@@ -322,11 +322,9 @@ def _label(method: MethodLike, own: dict[str, Method]) -> str:
         name, options = spec.parse(method)
         spec.resolve(method)
         label = spec.label(name, options)
-        for key, value in spec.parse(label)[1].items():
-            if isinstance(value, float) and (not math.isfinite(value) or value != options[key]):
-                raise InputError(
-                    f"asked for {method!r}, got {key}={options[key]!r}: give a finite number of at most six digits."
-                )
+        for key, value in options.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"asked for {method!r}, got {key}={value}: give a finite number.")
         return label
     found, _ = spec.resolve(method)
     if METHODS.get(found.name, found) != found:
@@ -343,6 +341,11 @@ def _sparsity(value: Any) -> float:
     number = value if isinstance(value, (int, float)) else float(str(getattr(value, "item", lambda: value)()))
     check_sparsity(number)
     return float(number)
+
+
+def _several(value: Any) -> bool:
+    """A tensor or array without dimensions says that it can be iterated, and cannot."""
+    return bool(getattr(value, "ndim", 1))
 
 
 def _first_look(study: Study) -> int:

@@ -95,7 +95,7 @@ class _Reader:
         return ["part", self._seen[id(thing)]]
 
     def _function(self, function: FunctionType) -> Any:
-        text = _lambda(function) if function.__name__ == "<lambda>" else _text(function)
+        text = _lambda(function) if function.__name__ == "<lambda>" else _text(function.__code__)
         return [
             text or _bytecode(function.__code__),
             self.read(function.__defaults__),

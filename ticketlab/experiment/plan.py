@@ -14,7 +14,7 @@ from ticketlab.experiment.identity import source
 from ticketlab.experiment.step import Step
 from ticketlab.experiment.study import Study
 from ticketlab.methods import Method, configured
-from ticketlab.program import CLEAN, Program, Prune, Rewind, Train, Transform, last_training
+from ticketlab.program import CLEAN, Program, Prune, Rewind, Stage, Train, Transform, last_training
 from ticketlab.rounds import sparsity_after
 
 ORIGINAL, DENSE = "original", "dense"
@@ -158,7 +158,7 @@ class _Planner:
                 now = replace(saved[int(stage.to)], mask=now.mask)
             else:
                 now = self._transform(now, stage, seed, label)
-        final = self._train(now, seed, label, keep=False)
+        final = self._train(now, seed, label, keep=False, until=_end(program[last]))
         return Trained(now, final.weights, final.seen, data)
 
     def _checkpointed_train(
@@ -180,7 +180,8 @@ class _Planner:
         if target and target not in saved:
             now = self._train(now, seed, name, keep=True, variant=stage.data, until=target)
             saved[target] = now
-        return self._train(now, seed, name, keep=True, variant=stage.data, momentum=target > 0 and now.mask is None)
+        momentum, until = target > 0 and now.mask is None, _end(stage)
+        return self._train(now, seed, name, keep=True, variant=stage.data, until=until, momentum=momentum)
 
     def _train(
         self,
@@ -335,6 +336,10 @@ def method_of(name: str, methods: Mapping[str, Method] | None = None) -> tuple[M
 def mask_seed(seed: int) -> int:
     """The seed for whatever a prune step draws."""
     return seeding.derive(seed, "mask")
+
+
+def _end(stage: Stage) -> int | None:
+    return int(stage.until) if isinstance(stage, Train) and stage.until is not None else None
 
 
 def _on(variant: str) -> str:

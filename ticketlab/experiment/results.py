@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from statistics import fmean, stdev
 from typing import Any
 
@@ -19,6 +20,7 @@ from ticketlab.experiment.study import Study
 from ticketlab.methods import Method
 from ticketlab.stats.health import Yardstick, study_yardstick
 from ticketlab.stats.plan import MANY_IMAGES
+from ticketlab.stats.verdict import UNDECIDED, VOID
 
 FORMAT = 1
 
@@ -31,7 +33,7 @@ def collect(study: Study, plan: Plan, store: Store, methods: Mapping[str, Method
         _comparison(plan, store, method, check, sparsity, study.seeds)
         for method, check, sparsity in _compared(study, plan)
     ]
-    verdicts = stats.judge(comparisons, settings) if settings and comparisons else []
+    verdicts = [_waiting(v) for v in stats.judge(comparisons, settings)] if settings and comparisons else []
     lines = study_yardstick(comparisons, settings) if settings and comparisons else None
     finite = [a for a in dense if a is not None and math.isfinite(a)]
     done = [step for step in plan.steps if step in store]
@@ -91,6 +93,13 @@ def _settings(study: Study, dense: list[float]) -> tuple[stats.Settings | None, 
         weights=tuple(wanted["weights"]),
         **{k: wanted[k] for k in names},
     ), rule
+
+
+def _waiting(verdict: stats.Verdict) -> stats.Verdict:
+    """A row without a finished pair is open: that no ticket has learned anything yet says nothing."""
+    if verdict.n or verdict.verdict != VOID:
+        return verdict
+    return replace(verdict, verdict=UNDECIDED, reason="no pair of tickets is finished yet")
 
 
 def _compared(study: Study, plan: Plan) -> list[tuple[str, str, float]]:

@@ -159,6 +159,8 @@ class Store:
             if whole and "linked" in record and self._record(record["linked"]) is None:
                 whole = False
         except FileNotFoundError:
+            # A folder without a record was copied or deleted in part; it would be in the way of a new result.
+            self.discard(step_id)
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             whole, record = False, {}

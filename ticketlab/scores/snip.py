@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ticketlab.errors import unknown
 from ticketlab.scoring import Scoring
+
+ACCUMULATE = ("gradient", "score")
 
 
 def snip(scoring: Scoring, accumulate: str = "gradient") -> dict[str, Tensor]:
@@ -15,6 +18,8 @@ def snip(scoring: Scoring, accumulate: str = "gradient") -> dict[str, Tensor]:
     al. (2020) do for large nets; "score" sums the absolute values. The published TensorFlow code also pools the
     biases (they start at zero, so all of them are pruned) and trains freshly drawn weights; here neither.
     """
+    if accumulate not in ACCUMULATE:
+        raise unknown("way to accumulate", accumulate, ACCUMULATE)
     total = {name: torch.zeros_like(w) for name, w in scoring.weights.items()}
     for batch in scoring.require_batches():
         for name, grad in scoring.gradient(batch).items():

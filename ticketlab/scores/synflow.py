@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ticketlab.errors import InputError
+from ticketlab.errors import InputError, unknown
 from ticketlab.scoring import Scoring
+
+BIASES = ("keep", "drop")
 
 
 def synflow(scoring: Scoring, bias: str = "keep") -> dict[str, Tensor]:
@@ -17,6 +19,8 @@ def synflow(scoring: Scoring, bias: str = "keep") -> dict[str, Tensor]:
     float64 out, which under- or overflows in deep nets. Their paper removes biases (``bias="drop"``), their code
     keeps them. Use it in many rounds: in one shot it empties layers.
     """
+    if bias not in BIASES:
+        raise unknown("bias of synflow", bias, BIASES)
     if scoring.input_shape is None:
         raise InputError("synflow needs the shape of one input: pass data, or input_shape=(channels, height, width).")
     model = scoring.model.double()
@@ -30,7 +34,14 @@ def synflow(scoring: Scoring, bias: str = "keep") -> dict[str, Tensor]:
                     parameter.zero_()
     weights = list(scoring.weights.values())
     ones = torch.ones((1, *scoring.input_shape), dtype=torch.float64, device=weights[0].device)
-    grads = torch.autograd.grad(model(ones).sum(), weights, allow_unused=True)
+    try:
+        flow = model(ones).sum()
+    except (RuntimeError, IndexError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"synflow feeds ones of shape {tuple(ones.shape)} in float64 and sums the outputs, "
+            f"but the model fails on them: {str(error).splitlines()[0]}"
+        ) from error
+    grads = torch.autograd.grad(flow, weights, allow_unused=True)
     return {
         name: torch.zeros_like(w) if grad is None else (w * grad).detach()
         for (name, w), grad in zip(scoring.weights.items(), grads, strict=True)

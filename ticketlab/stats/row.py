@@ -12,7 +12,7 @@ from ticketlab.stats.comparison import FEWEST_SEEDS, Comparison, Settings
 from ticketlab.stats.evidence import Evidence, weigh
 from ticketlab.stats.health import Yardstick
 from ticketlab.stats.holm import smallest_cutoff
-from ticketlab.stats.paired import Estimate
+from ticketlab.stats.paired import Estimate, estimate
 from ticketlab.stats.population import population_interval
 from ticketlab.stats.power import seeds_needed
 from ticketlab.stats.reason import reason
@@ -63,6 +63,14 @@ def row(
         spent = float(outcome.cut_equiv) * settings.weights[eq_look]
         eq_ci = _around(eq.estimate, spent, 1 - 2 * spent)
 
+    covers = "" if ci.low is None else "surviving pairs" if collapsed else "pairs"
+    if ci.low is None and reached >= 0 and not (c.identical and not spoiled):
+        # No test rests on this one; it keeps the numbers of a row complete where too few tickets survive.
+        ci = _of_all(c, n, float(outcome.cut_diff) * settings.weights[max(look, 0)], lines.chance, settings)
+        covers = "all pairs, dead ones included"
+    if c.identical and not spoiled:
+        ci, covers = Interval(0.0, 0.0, None), "identical tickets"
+
     needed = None
     if verdict == UNDECIDED and ordinary and not collapsed:
         plan = [(m, w) for m, w in zip(settings.looks, settings.weights, strict=True) if m > n]
@@ -83,7 +91,7 @@ def row(
         sure = smallest_cutoff(settings.alpha, family, settings.multiplicity) * settings.weights[look]
         beyond = e.estimate.drop - t_quantile(sure / 2, e.estimate.df) * e.estimate.se > settings.margin
         qualifier = "by more than the margin" if beyond else ""
-    drop = _drop_of_all(c, n, lines.chance) if few else float(e.estimate.drop)
+    drop = _drop_of_all(c, n, lines.chance) if covers.startswith("all") or few else float(e.estimate.drop)
     return Verdict(
         method=c.method,
         check=c.check,
@@ -93,6 +101,7 @@ def row(
         ci_low=ci.low,
         ci_high=ci.high,
         ci_level=ci.level,
+        ci_covers=covers,
         eq_low=eq_ci.low,
         eq_high=eq_ci.high,
         eq_level=eq_ci.level,
@@ -141,8 +150,20 @@ def _drop_of_all(c: Comparison, n: int, chance: float) -> float | None:
     """The mean drop of all pairs, a diverged ticket counted at chance: shown where hardly any pair survives."""
     if n == 0:
         return None
-    arms = [[x if math.isfinite(x) else chance for x in arm[:n]] for arm in (c.original, c.tampered)]
-    return (math.fsum(arms[0]) - math.fsum(arms[1])) / n
+    original, tampered = _all_arms(c, n, chance)
+    return (math.fsum(original) - math.fsum(tampered)) / n
+
+
+def _of_all(c: Comparison, n: int, spent: float, chance: float, settings: Settings) -> Interval:
+    """The difference interval over all pairs, dead ones included."""
+    arms = _all_arms(c, n, chance)
+    return _around(estimate(*arms, np.ones(n, dtype=bool), settings.image, settings.test), spent / 2, 1 - spent)
+
+
+def _all_arms(c: Comparison, n: int, chance: float) -> tuple[Array, Array]:
+    """Both arms with diverged tickets at chance."""
+    original, tampered = (np.where(np.isfinite(arm), arm, chance) for arm in _arms(c, n))
+    return original, tampered
 
 
 def _correlation(c: Comparison, n: int, lines: Yardstick) -> float | None:
