@@ -79,7 +79,7 @@ BAD: list[tuple[list[str], list[str]]] = [
     (["tiny:scoer"], ["'scoer'", "'score'"]),
     (["nowhere:score"], ["'nowhere:score'", "got no module"]),
     (["tiny:CLASSES"], ["tiny:CLASSES", "not a function"]),
-    (["tiny:score,force=2"], ["'force'", "'power'"]),
+    (["tiny:score,force=2"], ["'force'", "power"]),
     (["snip", "--checks", "rearange"], ["'rearange'", "'rearrange'"]),
     (["snip", "--checks", "versus:smart"], ["'smart'", "'smart-ratio'"]),
     (["snip", "--model", "resnet19"], ["'resnet19'", "'resnet"]),
@@ -125,16 +125,30 @@ if not torch.cuda.is_available():
 
 
 @pytest.mark.parametrize(("arguments", "both"), BAD, ids=["_".join(a) or "nothing" for a, _ in BAD])
-@pytest.mark.parametrize("out", [["--out", "study"], []], ids=["out", "default"])
 def test_bad_input(
-    arguments: list[str], both: list[str], out: list[str], capsys: pytest.CaptureFixture[str], no_training: None
+    arguments: list[str], both: list[str], capsys: pytest.CaptureFixture[str], no_training: None
 ) -> None:
-    if out == [] and "--alpha" not in arguments and "--lr" not in arguments and "--jobs" not in arguments:
-        pytest.skip("only numbers reach the name of the default folder")
-    message = refused(capsys, "check", *_with_defaults(arguments), *out)
+    message = refused(capsys, "check", *_with_defaults(arguments), "--out", "study")
     for part in both:
         assert part in message
-    assert not Path("study").exists() and not Path("runs").exists()
+    assert not Path("study").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--alpha", "nan"], ["--lr", "inf"], ["--jobs", "0"], ["--data", "a/b"]])
+def test_bad_input_without_a_folder(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], no_training: None
+) -> None:
+    """The default folder's name is made from the settings, good or bad."""
+    assert "asked for" in refused(capsys, "check", *_with_defaults(["snip", *arguments]))
+    assert not Path("runs").exists()
+
+
+def test_the_default_folder_is_that_of_the_same_study(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    asked = [*_with_defaults(["magnitude"]), "--checks", "corrupted", "--json"]
+    assert run("check", *asked) == 0 and run("check", *asked, "--sparsity", "0.6") == 0
+    assert len(list((here / "runs").iterdir())) == 1
+    assert run("check", *asked, "--epochs", "1") == 0
+    assert len(list((here / "runs").iterdir())) == 2
 
 
 def _with_defaults(arguments: list[str]) -> list[str]:
@@ -149,7 +163,12 @@ def test_folders_that_cannot_be_used(here: Path, capsys: pytest.CaptureFixture[s
     (here / "file").write_text("")
     (here / "broken").mkdir()
     (here / "broken" / "study.json").write_text("{")
-    for folder, words in (("thesis", "no study and not empty"), ("file", "got"), ("file/x", "got"), ("broken", "cannot be read")):
+    for folder, words in (
+        ("thesis", "no study and not empty"),
+        ("file", "got"),
+        ("file/x", "got"),
+        ("broken", "cannot be read"),
+    ):
         message = refused(capsys, "check", *_with_defaults(["snip"]), "--out", folder)
         assert "asked" in message and folder in message and words in message
     for command in (["show"], ["report", "--csv", "t.csv"], ["show", "--json"]):
@@ -166,7 +185,9 @@ def test_nothing_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert "invalid choice" in refused(capsys, "list", "moods")
 
 
-def test_a_study_from_end_to_end(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_from_end_to_end(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = "ein Ördner/mit Leerzeichen"
     asked = ["check", *_with_defaults(["snip", "magnitude"]), "--checks", "corrupted", "rearrange", "--out", out]
     assert run(*asked, "--json") == 0
@@ -224,10 +245,20 @@ def test_a_study_from_end_to_end(here: Path, capsys: pytest.CaptureFixture[str],
 
 
 def test_an_undecided_requirement_is_not_met(capsys: pytest.CaptureFixture[str]) -> None:
-    code = run("check", *_with_defaults(["snip"]), "--checks", "random-labels", "--json", "--require", "snip:random-labels=decided")
+    code = run(
+        "check",
+        *_with_defaults(["snip"]),
+        "--checks",
+        "random-labels",
+        "--json",
+        "--require",
+        "snip:random-labels=decided",
+    )
     out, err = capsys.readouterr()
     (verdict,) = json.loads(out)["verdicts"]
-    assert (code, "not met" in err) == ((0, False) if verdict["verdict"] in ("uses", "does not use", "better without") else (1, True))
+    assert (code, "not met" in err) == (
+        (0, False) if verdict["verdict"] in ("uses", "does not use", "better without") else (1, True)
+    )
 
 
 def test_a_dry_run_runs_nothing(here: Path, capsys: pytest.CaptureFixture[str], no_training: None) -> None:

@@ -340,7 +340,7 @@ def test_distributed(one_rank: None, from_wrapper: bool) -> None:
     model = EXHIBIT.model()
     parallel = nn.parallel.DistributedDataParallel(model)
     mask = mask_of(parallel if from_wrapper else model)
-    assert list(mask.values())[0].equal(list(mask_of(model).values())[0])
+    assert next(iter(mask.values())).equal(next(iter(mask_of(model).values())))
     optimizer = make("adamw", parallel)
     with ticketlab.enforce(parallel, mask, optimizer):
         for index in range(3):
@@ -422,9 +422,7 @@ def _other_shape() -> nn.Module:
     return nn.Sequential(nn.Conv2d(2, 5, 3), *EXHIBIT.model()[1:])
 
 
-@pytest.mark.parametrize(
-    ("other", "words"), [(_other_shape, "shape"), (lambda: nn.Linear(2, 2), "no such parameter")]
-)
+@pytest.mark.parametrize(("other", "words"), [(_other_shape, "shape"), (lambda: nn.Linear(2, 2), "no such parameter")])
 def test_a_mask_of_another_model(other: Callable[[], nn.Module], words: str) -> None:
     model = other()
     before = copy.deepcopy(model.state_dict())

@@ -86,6 +86,7 @@ def test_official_mask(method: str, sparsity: str) -> None:
     assert agreement(mask, method, sparsity) >= 0.998
 
 
+@pytest.mark.filterwarnings("ignore::ticketlab.errors.EmptyLayerWarning")
 @pytest.mark.parametrize("sparsity", SPARSITIES)
 @pytest.mark.parametrize(
     ("method", "parts", "options"),
@@ -96,6 +97,7 @@ def test_official_mask(method: str, sparsity: str) -> None:
         ("grasp", 2, {"redraw_classifier": False, "temperature": 1.0}),
         ("grasp", 1, {"redraw_classifier": False}),
         ("synflow", 1, {"rounds": 1}),
+        ("synflow", 1, {"rounds": 10}),
     ],
 )
 def test_another_reading_of_the_method_is_told_apart(

@@ -214,9 +214,10 @@ def test_threshold_is_that_of_sort(double: bool, few: int, chunk: int, monkeypat
         found = kth_largest(scores.chunk(parts), k)
         expected = float(scores.sort(descending=True).values[k - 1])
         assert found == expected, (scores, k)
-        assert torch.equal(scores.view(torch.int64 if double else torch.int32), before.view_as(scores).view(
-            torch.int64 if double else torch.int32
-        ))
+        assert torch.equal(
+            scores.view(torch.int64 if double else torch.int32),
+            before.view_as(scores).view(torch.int64 if double else torch.int32),
+        )
 
     agrees()
 

@@ -79,7 +79,9 @@ def _keys(parts: Sequence[Tensor], low: int, high: int, double: bool) -> Iterato
         for chunk in part.split(_CHUNK):
             # Adding zero makes -0.0 and 0.0 the same key.
             bits = (chunk[(chunk >= least) & (chunk <= most)] + 0.0).view(integer)
-            yield bits ^ (bits >> last).bitwise_and_(torch.iinfo(integer).max)
+            keys = bits ^ (bits >> last).bitwise_and_(torch.iinfo(integer).max)
+            # Where the range ends just below zero, its bound is -0.0, which lets every zero pass.
+            yield keys[keys <= high] if high == -1 else keys
 
 
 def _to_float(key: int, double: bool) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -49,7 +50,7 @@ def test_imp_removes_an_equal_share_of_the_rest_each_round(rounds: int, monkeypa
     sparsity = 1 - 0.8**rounds
     ticket = ticketlab.find(tiny.net, "imp", sparsity, **ASKED)
     assert [m.kept for m in masks] == [round(0.8**r * 420) for r in range(1, rounds + 1)] and masks[-1] == ticket.mask
-    for outer, inner in zip(masks, masks[1:], strict=False):
+    for outer, inner in pairwise(masks):
         assert all(bool((outer[n] | ~inner[n]).all()) for n in inner)
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,10 @@ def planned(folder: Path, methods: Any = METHOD_LIST, **changes: Any) -> Plan:
 
 def test_ids_do_not_depend_on_order_of_keys() -> None:
     assert digest({"a": 1, "b": [2, {"c": 3, "d": 4}]}) == digest({"b": [2, {"d": 4, "c": 3}], "a": 1})
-    assert Step("init", {"a": 1, "b": 2}, {"x": "1", "y": "2"}).id == Step("init", {"b": 2, "a": 1}, {"y": "2", "x": "1"}).id
+    assert (
+        Step("init", {"a": 1, "b": 2}, {"x": "1", "y": "2"}).id
+        == Step("init", {"b": 2, "a": 1}, {"y": "2", "x": "1"}).id
+    )
     assert Step("init", {"a": 1}).id == Step("init", {"a": 1}, label="other", method="other").id
     with pytest.raises(ValueError, match="JSON"):
         digest({"a": float("nan")})
@@ -78,7 +82,9 @@ def test_dense_training_is_shared_within_a_seed_and_never_across(tmp_path: Path)
     dense = [s for s in steps if s.kind == "train" and "mask" not in s.inputs]
     per = Counter((s.params["seed"], s.params["variant"]) for s in dense)
     assert set(per.values()) == {1}
-    assert set(per) == {(s, v) for s in range(3) for v in ("clean", "corrupted", "random-labels", "random-pixels", "half-data")}
+    assert set(per) == {
+        (s, v) for s in range(3) for v in ("clean", "corrupted", "random-labels", "random-pixels", "half-data")
+    }
 
 
 def test_every_input_of_a_step_has_the_same_seed(tmp_path: Path) -> None:
@@ -198,5 +204,5 @@ def test_imp_counts_and_nesting(tmp_path: Path) -> None:
     masks = [study.store.mask(s.id) for s in one_seed.steps.values() if s.kind == "prune"]
     total = masks[0].total
     assert [m.kept for m in masks] == [round(0.3 ** (r / 3) * total) for r in (1, 2, 3)]
-    for outer, inner in zip(masks, masks[1:], strict=False):
+    for outer, inner in pairwise(masks):
         assert all(bool((outer[n] | ~inner[n]).all()) for n in inner)

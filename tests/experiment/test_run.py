@@ -17,7 +17,12 @@ from ticketlab.experiment.store import Store
 from ticketlab.methods import Method
 from ticketlab.program import Rewind, Train, rewound
 
-METHODS = ("snip", "lottery,rewind=1", tiny.score, Method("own-lottery", tiny.score, reads_data=False, needs_trained=True))
+METHODS = (
+    "snip",
+    "lottery,rewind=1",
+    tiny.score,
+    Method("own-lottery", tiny.score, reads_data=False, needs_trained=True),
+)
 ASKED: dict[str, Any] = {"checks": ["corrupted", "rearrange", "reinit"], "sparsity": [0.6]}
 
 
@@ -112,7 +117,7 @@ def test_growing_computes_only_what_is_new(tmp_path: Path) -> None:
     results = tiny.prepared(tmp_path / "s", ["magnitude"], checks=["reinit"], seeds=4).run(1, more)
     assert more.done == len(first.computed) + len(first.linked)
     assert {(r["method"], r["seed"]) for r in results["runs"]} >= {("snip", 3), ("magnitude", 0)}
-    # Dense: one seed. Originals: snip one, magnitude four. Checks: snip rearrange one, reinit four; magnitude four each.
+    # Dense: one seed. Originals: snip one, magnitude four. Checks: snip one and four, magnitude four and four.
     assert (more.computed + more.linked).count("train") == 1 + 5 + 5 + 8
 
 

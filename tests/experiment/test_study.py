@@ -46,7 +46,7 @@ def test_a_study_keeps_what_decides_its_results(tmp_path: Path, changes: dict[st
 def test_other_numerics_are_refused(tmp_path: Path) -> None:
     found = tiny.prepared(tmp_path / "s")
     replace(found.study, numerics={**found.study.numerics, "torch": "1.0"}).save(found.folder)
-    with pytest.raises(InputError, match="numerics torch: the study has '1.0'"):
+    with pytest.raises(InputError, match=r"numerics torch: the study has '1\.0'"):
         tiny.prepared(tmp_path / "s")
 
 
@@ -94,7 +94,9 @@ def test_results_are_plain_complete_and_honest(tmp_path: Path) -> None:
     assert any(r["best"] > r["accuracy"] for r in results["runs"])
     means = {(r["method"], r["check"], r["sparsity"]): 0.0 for r in results["runs"]}
     for key in means:
-        means[key] = float(np.mean([r["accuracy"] for r in results["runs"] if (r["method"], r["check"], r["sparsity"]) == key]))
+        means[key] = float(
+            np.mean([r["accuracy"] for r in results["runs"] if (r["method"], r["check"], r["sparsity"]) == key])
+        )
     shown = [v for v in results["verdicts"] if v["drop"] is not None and v["dead"] == [0, 0]]
     for v in shown:
         drop = means[v["method"], "original", v["sparsity"]] - means[v["method"], v["check"], v["sparsity"]]

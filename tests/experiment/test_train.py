@@ -43,7 +43,9 @@ def images(n: int = 60) -> Data:
     return replace(tiny.data(train=n), augment=Augment(pad=1, flip=True))
 
 
-def run(model: nn.Module, recipe: Recipe = LONG, mask: Mask | None = None, data: Data | None = None, **more: Any) -> Trained:
+def run(
+    model: nn.Module, recipe: Recipe = LONG, mask: Mask | None = None, data: Data | None = None, **more: Any
+) -> Trained:
     data = data or images()
     return train(model, mask, data, more.pop("split", data.train), recipe, more.pop("seed", 1), **more)
 

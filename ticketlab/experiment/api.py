@@ -267,7 +267,7 @@ def check(
             methods,
             model=model,
             data=as_data(data),
-            sparsity=list(sparsity) if isinstance(sparsity, Iterable) and _several(sparsity) else [sparsity],
+            sparsity=_several(sparsity),
             seeds=seeds,
             checks=checks,
             folder=Path(scratch if out is None else out),
@@ -337,15 +337,15 @@ def _label(method: MethodLike, own: dict[str, Method]) -> str:
 def _sparsity(value: Any) -> float:
     from ticketlab.budget import check_sparsity
 
-    # Scalars of numpy and torch are numbers too; the float64 next to a float32 is not the decimal that was meant.
-    number = value if isinstance(value, (int, float)) else float(str(getattr(value, "item", lambda: value)()))
+    # Scalars of numpy and torch are numbers too; in single precision they have seven digits.
+    number = float(f"{float(value):.7g}") if hasattr(value, "item") and not isinstance(value, float) else value
     check_sparsity(number)
     return float(number)
 
 
-def _several(value: Any) -> bool:
-    """A tensor or array without dimensions says that it can be iterated, and cannot."""
-    return bool(getattr(value, "ndim", 1))
+def _several(value: Any) -> list[Any]:
+    """One or several values, as a list. A tensor without dimensions says that it can be iterated, and cannot."""
+    return list(value) if isinstance(value, Iterable) and getattr(value, "ndim", 1) else [value]
 
 
 def _first_look(study: Study) -> int:

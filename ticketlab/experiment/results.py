@@ -78,7 +78,8 @@ def _settings(study: Study, dense: list[float]) -> tuple[stats.Settings | None, 
     if share and not any(math.isfinite(a) for a in dense):
         return None, rule
     try:
-        margin = stats.resolve_margin(asked, test, study.data["chance"], dense)
+        # The dense runs of the first look fix a share: later seeds must not move the margin under earlier verdicts.
+        margin = stats.resolve_margin(asked, test, study.data["chance"], dense[: wanted["looks"][0]])
     except InputError:
         # Fixed before the first run, it turned out finer than the test set because the dense net is poor.
         margin = 300 / test
