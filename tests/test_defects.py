@@ -442,7 +442,7 @@ def test_rearranging_mixes_all_dimensions(tmp_path: Path) -> None:
 
 def test_shuffled_weights_keep_the_mask_and_rearranged_masks_the_weights(tmp_path: Path) -> None:
     """Moving mask and values together is neither check."""
-    _, one, store = ran(tmp_path / "s", "snip", ["rearrange", "weight-shuffle"])
+    _, one, _ = ran(tmp_path / "s", "snip", ["rearrange", "weight-shuffle"])
     original, rearranged, shuffled = (
         one.arms[Arm("snip", c, 0.8, 0)].start for c in (ORIGINAL, "rearrange", "weight-shuffle")
     )
@@ -534,6 +534,15 @@ def test_seeds_cover_initialisation_order_and_mask(tmp_path: Path) -> None:
     again = tiny.prepared(tmp_path / "t", ["random"], checks=["corrupted"], sparsity=[0.5])
     again.run()
     assert all(study.store.digests(i) == again.store.digests(i) for i in study.plan.steps)
+
+
+def test_every_seed_scores_on_images_of_its_own(tmp_path: Path) -> None:
+    """One scoring batch for all replicates hides how much the mask depends on it."""
+    study = tiny.prepared(tmp_path / "s", ["snip"], checks=["corrupted"], model=net())
+    study.run()
+    starts = [study.plan.arms[Arm("snip", ORIGINAL, 0.8, s)].start for s in range(3)]
+    assert len({study.store.digests(s.weights)["weights"] for s in starts}) == 1
+    assert len({study.store.digests(s.mask or "")["mask"] for s in starts}) == 3
 
 
 def test_the_test_set_is_never_scored_on() -> None:

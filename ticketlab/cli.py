@@ -73,13 +73,17 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"ticketlab {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _check(commands.add_parser("check", help="run the sanity checks of pruning methods", formatter_class=_Formatter))
-    listing = commands.add_parser("list", help="what there is: methods, checks, models, data", formatter_class=_Formatter)
+    listing = commands.add_parser(
+        "list", help="what there is: methods, checks, models, data", formatter_class=_Formatter
+    )
     listing.add_argument("what", choices=["methods", "checks", "models", "data"])
     listing.add_argument("--json", action="store_true", help="as JSON")
     show = commands.add_parser("show", help="print what a study says, finished or not", formatter_class=_Formatter)
     show.add_argument("folder", help="the study's folder (--out of check)")
     show.add_argument("--json", action="store_true", help="the whole document as JSON")
-    report = commands.add_parser("report", help="write a study's report as HTML, CSV, LaTeX or JSON", formatter_class=_Formatter)
+    report = commands.add_parser(
+        "report", help="write a study's report as HTML, CSV, LaTeX or JSON", formatter_class=_Formatter
+    )
     report.add_argument("folder", help="the study's folder (--out of check)")
     for kind, text in (
         ("html", "one self-contained page"),

@@ -26,6 +26,7 @@ POWER = 2.0
 TABLE = {"first": [1, 2]}
 NAMES = frozenset({"alpha", "beta", "gamma", "delta"})
 UNUSED = 1
+SHIFT = 0.5
 COUNT = 0
 
 
@@ -34,7 +35,7 @@ def helper(x):
     return deeper(x) ** POWER
 
 
-def deeper(x):
+def deeper(x, shift=SHIFT):
     return x.abs()
 
 
@@ -111,6 +112,7 @@ def load(tmp_path: Path) -> Iterator[Callable[[str], ModuleType]]:
         ("[1, 2]", "[2, 1]"),
         ('"delta"', '"epsilon"'),
         ("return x.abs()", "return x.abs() + 1"),
+        ("SHIFT = 0.5", "SHIFT = 0.6"),
         ("return 7", "return 8"),
         ("scale = 3", "scale = 4"),
         ("power=POWER", "power=1.0"),

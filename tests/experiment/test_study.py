@@ -15,6 +15,7 @@ from torch import nn
 
 import ticketlab
 from ticketlab.errors import InputError
+from ticketlab.experiment import execute
 from ticketlab.experiment.api import reopen
 from ticketlab.experiment.study import Study
 
@@ -106,6 +107,21 @@ def test_results_are_plain_complete_and_honest(tmp_path: Path) -> None:
     assert again == results
 
 
+def test_a_better_epoch_before_the_last_changes_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = tiny.prepared(tmp_path / "a", ["lottery"], checks=["rearrange"]).run()
+    train = execute.train
+
+    def boosted(*arguments: Any, **options: Any) -> Any:
+        result = train(*arguments, **options)
+        result.history[0]["accuracy"] = 100.0
+        return result
+
+    monkeypatch.setattr(execute, "train", boosted)
+    results = tiny.prepared(tmp_path / "b", ["lottery"], checks=["rearrange"]).run()
+    assert {r["best"] for r in results["runs"]} == {100.0} != {r["best"] for r in plain["runs"]}
+    assert results["verdicts"] == plain["verdicts"] and results["dense"] == plain["dense"]
+
+
 @pytest.mark.parametrize("after", [1, 12, 40])
 def test_an_incomplete_study_can_be_read(tmp_path: Path, after: int) -> None:
     with pytest.raises(KeyboardInterrupt):
@@ -188,7 +204,8 @@ def test_check_takes_what_users_have(tmp_path: Path) -> None:
         def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
             return self.split.inputs[i].float() / 255, int(self.split.targets[i]) * 2
 
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 5))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 5))
     report = ticketlab.check(
         "snip", "snip", "magnitude", model=model, data=(Pairs(60), Pairs(40)), sparsity=np.float32(0.8), seeds=3,
         checks=["corrupted"], recipe=tiny.RECIPE, margin="20%",

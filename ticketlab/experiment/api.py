@@ -345,7 +345,7 @@ def _sparsity(value: Any) -> float:
 
 def _several(value: Any) -> list[Any]:
     """One or several values, as a list. A tensor without dimensions says that it can be iterated, and cannot."""
-    return list(value) if isinstance(value, Iterable) and getattr(value, "ndim", 1) else [value]
+    return list(value) if isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0 else [value]
 
 
 def _first_look(study: Study) -> int:

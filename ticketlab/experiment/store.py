@@ -54,7 +54,8 @@ class Store:
 
         prefix = f"{group}/"
         with safe_open(str(self._checked_file(step_id, _TENSORS)), framework="pt") as file:
-            return {n.removeprefix(prefix): file.get_tensor(n) for n in file.keys() if n.startswith(prefix)}
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 (it is no dict)
+            return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
 
     def put(self, step: Step, result: Result, seconds: float, content_key: str) -> None:
         """Store a result; if another writer was first, theirs stays."""
