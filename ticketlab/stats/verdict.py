@@ -21,8 +21,9 @@ class Verdict:
     [ci_low, ci_high] excludes 0 exactly if a difference is claimed, [eq_low, eq_high] lies inside the margin
     exactly if "no more than the margin" is claimed. `ci_covers` says what the first is of: "pairs", "surviving pairs",
     "identical tickets", or "all pairs, dead ones included": then no test rests on it, and reports do not show it.
-    `p_diff_seq`, `p_equiv_seq` are the smallest weighted p-values over the looks, compared with `cut_diff`, `cut_equiv`. `dead` counts (original, tampered), `stragglers` both arms.
-    `seeds_needed` is (low, best, high), seeds in all.
+    `p_diff_seq`, `p_equiv_seq` are the smallest weighted p-values over the looks, compared with `cut_diff` and
+    `cut_equiv`. `dead` counts (original, tampered), `stragglers` both arms. `seeds_needed` is (low, best, high), seeds
+    in all.
     """
 
     method: str
