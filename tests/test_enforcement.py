@@ -195,7 +195,7 @@ def test_gradients_that_are_not_finite() -> None:
         for n, p in mask.match(model).items():
             p.grad = torch.where(mask[n], torch.ones_like(p), torch.full_like(p, float("inf")))
         optimizer.step()
-        assert nonzero_pruned(model, mask) == 0
+        assert nonzero_pruned(model, mask) == 0 == state_at_pruned(optimizer, model, mask)
         assert all(bool(p.isfinite().all()) for p in model.parameters())
 
 

@@ -9,6 +9,7 @@ import argparse
 import shutil
 import sys
 import textwrap
+import traceback
 from collections.abc import Sequence
 
 from rich_argparse import RawDescriptionRichHelpFormatter
@@ -24,7 +25,11 @@ EXAMPLES = """examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command. Returns 0, 1 (a requirement is not met), 2 (bad input) or 130 (interrupted)."""
+    """Run a command.
+
+    Returns 0, 1 (a requirement is not met), 2 (bad input), 3 (an error in the program or in code of the user's own,
+    with its traceback) or 130 (interrupted).
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = parser().parse_args(arguments)
     try:
@@ -39,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of the pipe went away (head, less): nothing is wrong.
         sys.stderr.close()
         return 0
+    except Exception:
+        traceback.print_exc()
+        return 3
 
 
 def _run(options: argparse.Namespace, arguments: list[str]) -> int:

@@ -23,7 +23,8 @@ def _control(proof: Proof) -> Callable[[Evidence], Control]:
         same_start = facts.weights_equal(evidence.original, evidence.tampered)
         found = {**evidence.data_facts, "mask_moved": moved, "mask_equal": equal, "same_start_weights": same_start}
         mask = "the mask is the same" if equal else f"{facts.share(moved)} of the kept positions differ"
-        return Control(passed, found, f"{what}; {mask}")
+        start = "" if same_start else "; so do the start weights"
+        return Control(passed, found, f"{what}; {mask}{start}")
 
     return control
 

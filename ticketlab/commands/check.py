@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections import Counter
@@ -16,8 +15,8 @@ from ticketlab.data.load import load
 from ticketlab.engine.recipe import adjusted, default_for
 from ticketlab.experiment.api import Prepared, check_jobs, prepare, shell
 from ticketlab.experiment.identity import digest
+from ticketlab.experiment.results import as_json
 from ticketlab.experiment.study import Study
-from ticketlab.packing import write_atomically
 from ticketlab.report import require
 from ticketlab.report.html import write as write_html
 from ticketlab.report.progress import Progress
@@ -39,7 +38,6 @@ def run_check(options: argparse.Namespace, arguments: list[str]) -> int:
     left = Counter(step.kind for step in prepared.unfinished())
     with Progress(kinds=dict(left)) as progress:
         results = prepared.run(jobs, progress)
-    write_atomically(folder / "results.json", as_json(results).encode())
     page = Path(options.html) if options.html else folder / "report.html"
     write_html(results, page)
     if options.json:
@@ -97,11 +95,6 @@ def _names(study: Study) -> dict[str, Any]:
         "checks": [{"name": c} for c in study.checks],
         "sparsities": list(study.sparsities),
     }
-
-
-def as_json(results: dict[str, Any]) -> str:
-    """Valid JSON: a NaN would be a bug, so that it is an error."""
-    return json.dumps(results, indent=1, allow_nan=False)
 
 
 def _print_plan(prepared: Prepared, jobs: int, console: Console) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ticketlab.commands.check import as_json
 from ticketlab.errors import InputError
 from ticketlab.experiment.api import reopen
+from ticketlab.experiment.results import as_json
 from ticketlab.packing import write_atomically
 from ticketlab.report import tables
 from ticketlab.report.html import write as write_html

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import pickle
 import shlex
@@ -28,16 +29,18 @@ from ticketlab.experiment.estimate import Estimate, estimate
 from ticketlab.experiment.execute import Context
 from ticketlab.experiment.factory import Factory, ModelLike
 from ticketlab.experiment.plan import Plan, method_of, plan
-from ticketlab.experiment.results import collect
+from ticketlab.experiment.results import as_json, collect
 from ticketlab.experiment.run import runner
 from ticketlab.experiment.step import Step
 from ticketlab.experiment.store import DamagedResult, Store
 from ticketlab.experiment.study import Study
 from ticketlab.methods import METHODS, Method
 from ticketlab.models.fit import check_fit
+from ticketlab.packing import write_atomically
 from ticketlab.parameters import prunable
 from ticketlab.scoring import ScoreFunction
 
+_RESULTS = "results.json"
 MethodLike = str | Method | ScoreFunction
 
 
@@ -99,7 +102,9 @@ class Prepared:
                     runner(self.context, jobs).run(steps, store, tell)
                 # Collecting may find a damaged result, which is put aside then, so that the next pass computes it.
                 with contextlib.suppress(DamagedResult):
-                    return collect(self.study, self.plan, store, self.methods)
+                    results = collect(self.study, self.plan, store, self.methods)
+                    write_atomically(self.folder / _RESULTS, as_json(results).encode())
+                    return results
         finally:
             if progress:
                 progress.finish()
@@ -182,6 +187,7 @@ def prepare(
         model={
             "name": factory.name,
             "identity": factory.identity(),
+            "drawn": not isinstance(model, nn.Module),
             "prunable": sum(w.numel() for w in weights.values()),
             "parameters": sum(p.numel() for p in built.parameters()),
             "layers": {name: w.numel() for name, w in weights.items()},
@@ -208,11 +214,21 @@ def prepare(
 def reopen(folder: Path) -> tuple[Study, dict[str, Any]]:
     """A study as its folder has it, and what its finished steps say. Needs neither the data nor the model.
 
+    Where a method cannot be found any more (a function of another program, a file that is gone), the results are those
+    that the last complete run wrote.
+
     Raises:
-        InputError: no study is there, or one of its methods cannot be imported.
+        InputError: no study is there, or one of its methods cannot be found and it never ran to its end.
     """
     study = Study.load(folder)
-    planned, store = plan(study), Store(folder / "store")
+    try:
+        planned, store = plan(study), Store(folder / "store")
+    except InputError:
+        try:
+            return study, json.loads((folder / _RESULTS).read_text())
+        except (OSError, ValueError):
+            pass
+        raise
     while True:
         # A damaged result is put aside and counts as not finished.
         with contextlib.suppress(DamagedResult):

@@ -124,6 +124,8 @@ class _Planner:
         method, _ = self._method(name)
         program = self._program(name, sparsity)
         why = check.applies(method, program)
+        if check.edit.transform == "reinit" and not self.study.model["drawn"]:
+            why = "the model came with its weights: there is no other draw of them"
         if check.versus == name:
             why = "a method is not compared with itself"
         if why:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -65,6 +66,11 @@ def collect(study: Study, plan: Plan, store: Store, methods: Mapping[str, Method
         "runs": [_run(arm, trained, store, lines) for arm, trained in plan.arms.items()],
         "answer": stats.answer(verdicts) if verdicts else "Nothing to compare yet.",
     }
+
+
+def as_json(results: Mapping[str, Any]) -> str:
+    """The document as text. A NaN would be no JSON, so that it is an error here."""
+    return json.dumps(results, indent=1, allow_nan=False)
 
 
 def _settings(study: Study, dense: list[float]) -> tuple[stats.Settings | None, str]:
