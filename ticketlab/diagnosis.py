@@ -88,7 +88,8 @@ def _on_paths(model: nn.Module, mask: Mask, input_shape: tuple[int, ...]) -> dic
             # What gives something for nothing (a sigmoid, a class token) would start paths of its own.
             if bool(twin(torch.zeros_like(ones)).any()):
                 return None
-        except (RuntimeError, IndexError, ValueError, TypeError, AttributeError):
+        except Exception:
+            # The forward pass is the user's code and may refuse these inputs in any way.
             return None
     if any(g is not None and not bool((torch.isfinite(g) & (g >= 0)).all()) for g in grads):
         return None

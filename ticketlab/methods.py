@@ -68,7 +68,10 @@ class Method:
 
 
 def _imp(sparsity: float, options: Mapping[str, Any]) -> Program:
-    rounds = options["rounds"] or paths.rounds_needed(sparsity, options["share"])
+    asked = options["rounds"]
+    if asked != int(asked) or asked < 0:
+        raise InputError(f"asked imp for {asked} rounds, got no whole number of them (0 takes as many as needed).")
+    rounds = asked or paths.rounds_needed(sparsity, options["share"])
     return programs.iterative(int(rounds), options["rewind"])
 
 

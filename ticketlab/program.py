@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from ticketlab.errors import InputError
 from ticketlab.mask import Mask
 
 CLEAN = "clean"
@@ -94,6 +95,18 @@ class Edit:
 def last_training(program: Program) -> int:
     """The index of the last train stage: everything before it finds the ticket."""
     return max(i for i, stage in enumerate(program) if isinstance(stage, Train))
+
+
+def validated(program: Program, name: str) -> Program:
+    """The program, after checking that it finds a mask and then trains.
+
+    Raises:
+        InputError: it does not end in a training, or prunes nothing before it.
+    """
+    stages = [type(stage).__name__ for stage in program]
+    if not stages or stages[-1] != "Train" or "Prune" not in stages:
+        raise InputError(f"asked {name} for a program that prunes and ends in a training, got {stages}.")
+    return program
 
 
 def at_init() -> Program:

@@ -191,7 +191,7 @@ def _budget(
     if method.budget == "global":
         total = sum(math.prod(shape) for shape in shapes.values())
         return kept_after(total, sparsity, round_, method.rounds)
-    counts = {"uniform": budgets.uniform, "erk": budgets.erk, "smart": budgets.smart}[method.budget]
+    counts = _COUNTS[method.budget]
     return counts(shapes, sparsity_after(sparsity, round_, method.rounds), **accepted(counts, options))
 
 
@@ -201,6 +201,21 @@ def _within(kept: dict[str, int], alive: Mapping[str, Tensor]) -> dict[str, int]
     if all(kept[name] <= left[name] for name in kept):
         return kept
     return budgets.largest_remainder({name: Fraction(k) for name, k in kept.items()}, left, sum(kept.values()))
+
+
+_COUNTS: dict[str, Callable[..., dict[str, int]]] = {
+    "uniform": budgets.uniform,
+    "erk": budgets.erk,
+    "smart": budgets.smart,
+}
+
+
+def mask_options(method: Method, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that decide a mask: those of the score and of the budget, not those of the program."""
+    taken = {name: value for name, value in options.items() if name == "classifier"}
+    for function in (method.score, _COUNTS.get(method.budget)):
+        taken |= accepted(function, options) if function is not None else {}
+    return taken
 
 
 def accepted(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ticketlab import budget
+from ticketlab.errors import InputError
 
 
 def kept_after(total: int, sparsity: float, round_: int, rounds: int) -> int:
@@ -19,13 +20,19 @@ def kept_after(total: int, sparsity: float, round_: int, rounds: int) -> int:
     return total - math.floor((1 - density) * total)
 
 
-def sparsity_after(sparsity: float, round_: int, rounds: int) -> float:
+def sparsity_after(sparsity: float, round_: float, rounds: int) -> float:
     """The sparsity after a round of the same path: every round removes the same share of what remains."""
     return sparsity if round_ >= rounds else 1 - (1 - sparsity) ** (round_ / rounds)
 
 
 def rounds_needed(sparsity: float, share: float) -> int:
-    """Rounds that removing ``share`` of the rest each time takes to reach ``sparsity``, at least one."""
+    """Rounds that removing ``share`` of the rest each time takes to reach ``sparsity``, at least one.
+
+    Raises:
+        InputError: such a share never gets there.
+    """
+    if not 0 < share < 1:
+        raise InputError(f"asked imp for share {share}, got no share of the rest: it needs 0 < share < 1.")
     if sparsity <= 0:
         return 1
     return max(1, math.ceil(math.log(1 - sparsity) / math.log(1 - share) - 1e-9))

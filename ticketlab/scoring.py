@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import inspect
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +24,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 ScoreFunction = Callable[..., Mapping[str, Tensor]]
 
 MODES = ("train", "eval", "keep")
+_TORCH = Path(torch.__file__).parent
+_OURS = Path(__file__).parent
 
 
 @dataclass
@@ -121,7 +125,7 @@ def call_score(score: ScoreFunction, scoring: Scoring) -> dict[str, Tensor]:
     """Call a score of either form: ``score(scoring, **options)`` or ``score(model, batches, loss, **options)``.
 
     Raises:
-        InputError: an option that the function does not take, or a result that lacks a weight.
+        InputError: an option that the function does not take, an error inside it, or a result that lacks a weight.
     """
     options = dict(scoring.options)
     given = (scoring,) if takes_scoring(score) else (scoring.model, scoring.batches, scoring.loss)
@@ -129,19 +133,24 @@ def call_score(score: ScoreFunction, scoring: Scoring) -> dict[str, Tensor]:
         found = score(*given, **options)
     except InputError:
         raise
-    except (RuntimeError, IndexError, ValueError) as error:
-        if not scoring.batches:
-            raise
-        inputs, targets = scoring.batches[0]
+    except Exception as error:
+        said, where = _first_line(error), _where(error, score)
+        frames = traceback.extract_tb(error.__traceback__)
+        in_model = any(_inside(frame.filename, _TORCH / "nn") for frame in frames)
+        if in_model and scoring.batches and isinstance(error, (RuntimeError, IndexError, ValueError)):
+            inputs, targets = scoring.batches[0]
+            raise InputError(
+                f"{name_of(score)} was given {_shape(inputs)} inputs and {_shape(targets)} targets, but the model "
+                f"(weights {next(iter(scoring.weights.values())).dtype}) fails on them{where}: {said}"
+            ) from error
         raise InputError(
-            f"{name_of(score)} was given {_shape(inputs)} inputs and {_shape(targets)} targets, but the model "
-            f"(weights {next(iter(scoring.weights.values())).dtype}) fails on them: {str(error).splitlines()[0]}"
+            f"asked {name_of(score)} for scores, got {type(error).__name__}{where}{': ' if said else '.'}{said}"
         ) from error
     if not isinstance(found, Mapping):
         raise InputError(f"a score returns {{name: tensor}}, got {type(found).__name__} from {name_of(score)}.")
     if not all(name in found for name in scoring.weights):
         # A plain function names the weights as the copy does, without a wrapper's prefix.
-        by_bare = {bare(name): value for name, value in found.items()}
+        by_bare = {bare(name): value for name, value in found.items() if isinstance(name, str)}
         found = {name: by_bare[bare(name)] for name in scoring.weights if bare(name) in by_bare}
     missing = [name for name in scoring.weights if name not in found]
     if missing:
@@ -177,6 +186,25 @@ def takes_scoring(score: ScoreFunction) -> bool:
 def name_of(function: object) -> str:
     """A function's name for messages."""
     return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _where(error: Exception, score: ScoreFunction) -> str:
+    """The line of the user's own code in which an error arose, for messages; nothing if there is none."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not _inside(frame.filename, _TORCH) and not _inside(frame.filename, _OURS):
+            return f" in {frame.filename}:{frame.lineno}"
+    code = getattr(score, "__code__", None)
+    if code is None or _inside(code.co_filename, _OURS):
+        return ""
+    return f" in {code.co_filename}:{code.co_firstlineno}"
+
+
+def _inside(file: str, folder: Path) -> bool:
+    return folder in Path(file).parents
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")
 
 
 def _shape(value: Any) -> str:

@@ -22,11 +22,19 @@ class Control:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a control reads: both tickets as their last training starts, and what tampering with the data did."""
+    """What a control reads.
+
+    Attributes:
+        original, tampered: both tickets as their last training starts.
+        data_facts: what tampering with the data changed, measured on the data.
+        read_other_data: whether the stages that find the tickets were given different data, by the hash of what they
+            read; None if they read none.
+    """
 
     original: Ticket
     tampered: Ticket
     data_facts: Mapping[str, Fact] = field(default_factory=dict)
+    read_other_data: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,19 @@ def _control(proof: Proof) -> Callable[[Evidence], Control]:
         same_start = facts.weights_equal(evidence.original, evidence.tampered)
         found = {**evidence.data_facts, "mask_moved": moved, "mask_equal": equal, "same_start_weights": same_start}
         mask = "the mask is the same" if equal else f"{facts.share(moved)} of the kept positions differ"
-        start = "" if same_start else "; so do the start weights"
-        return Control(passed, found, f"{what}; {mask}{start}")
+        if evidence.read_other_data is not None:
+            found["found_on_other_data"] = evidence.read_other_data
+            if not evidence.read_other_data:
+                return Control(False, found, f"{what}, but the ticket was found on the same data all the same")
+        start = "" if same_start else "; THE START WEIGHTS DIFFER"
+        return Control(passed and same_start, found, f"{what}; {mask}{start}")
 
     return control
+
+
+# A uniform draw over two classes leaves half of the labels, and a picture of few grey values leaves most of its pixels:
+# far less than that is no tampering.
+_LEAST_LABELS, _LEAST_PIXELS = 0.25, 0.05
 
 
 def _number(found: Mapping[str, Fact], name: str) -> float:
@@ -35,12 +44,12 @@ def _number(found: Mapping[str, Fact], name: str) -> float:
 
 def _labels(found: Mapping[str, Fact]) -> tuple[bool, str]:
     changed = _number(found, "labels_changed")
-    return changed > 0, f"{facts.share(changed)} of labels changed"
+    return changed >= _LEAST_LABELS, f"{facts.share(changed)} of labels changed"
 
 
 def _pixels(found: Mapping[str, Fact]) -> tuple[bool, str]:
     moved = _number(found, "pixels_moved")
-    ok = moved > 0 and bool(found.get("values_kept"))
+    ok = moved >= _LEAST_PIXELS and bool(found.get("values_kept"))
     return ok, f"{facts.share(moved)} of pixels changed, each image's values kept"
 
 
@@ -50,8 +59,9 @@ def _both(found: Mapping[str, Fact]) -> tuple[bool, str]:
 
 
 def _half(found: Mapping[str, Fact]) -> tuple[bool, str]:
-    kept = _number(found, "images_kept")
-    return 0.45 <= kept <= 0.55, f"{facts.share(kept)} of images used"
+    kept, before = _number(found, "count_after"), _number(found, "count_before")
+    intact = bool(found.get("labels_kept")) and bool(found.get("values_kept"))
+    return intact and kept == max(1, before // 2), f"{facts.share(kept / max(1, before))} of images used"
 
 
 def _check(name: str, belief: str, phrase: str, paper: str, proof: Proof) -> Check:

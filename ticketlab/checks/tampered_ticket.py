@@ -36,7 +36,7 @@ def _redrawn(evidence: Evidence) -> Control:
     changed = facts.values_changed(a, b) if same_mask else 1.0
     found = {"values_changed": changed, "mask_equal": same_mask}
     text = f"{facts.share(changed)} of kept weights start from another draw; mask {_unchanged(same_mask)}"
-    return Control(changed > 0 and same_mask, found, text)
+    return Control(changed >= 0.5 and same_mask, found, text)
 
 
 def _inverted(evidence: Evidence) -> Control:

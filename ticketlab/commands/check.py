@@ -13,6 +13,7 @@ from rich.console import Console
 
 from ticketlab.data.load import load
 from ticketlab.engine.recipe import adjusted, default_for
+from ticketlab.errors import InputError
 from ticketlab.experiment.api import Prepared, check_jobs, prepare, shell
 from ticketlab.experiment.identity import digest
 from ticketlab.experiment.results import as_json
@@ -29,6 +30,9 @@ def run_check(options: argparse.Namespace, arguments: list[str]) -> int:
     folder = Path(options.out) if options.out else default_folder(options)
     jobs = options.jobs if options.jobs is not None else (os.cpu_count() or 1)
     check_jobs(jobs)
+    page = Path(options.html) if options.html else folder / "report.html"
+    if options.html:
+        _check_writable(page)
     prepared = _prepare(options, arguments, folder)
     if options.dry_run:
         _print_plan(prepared, jobs, Console(stderr=options.json))
@@ -38,19 +42,31 @@ def run_check(options: argparse.Namespace, arguments: list[str]) -> int:
     left = Counter(step.kind for step in prepared.unfinished())
     with Progress(kinds=dict(left)) as progress:
         results = prepared.run(jobs, progress)
-    page = Path(options.html) if options.html else folder / "report.html"
-    write_html(results, page)
+    # What was computed is said first: nothing that goes wrong with the page may cost it.
     if options.json:
-        print(as_json(results))
+        print(as_json(results), flush=True)
     else:
-        console = Console()
-        render(results, console)
+        render(results, Console())
+    write_html(results, page)
     console = Console(stderr=True)
     console.print(f"report: {page}", highlight=False, soft_wrap=True)
     unmet = require.unmet(wanted, results)
     for line in unmet:
         print(f"not met: {line}", file=sys.stderr)
     return 1 if unmet else 0
+
+
+def _check_writable(page: Path) -> None:
+    """Refuse a page that could not be written, now and not after hours of training."""
+    if page.is_dir():
+        raise InputError(f"asked to write the report to {page}, got a folder: name a file, {page / 'report.html'}.")
+    above = page.absolute().parent
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir():
+        raise InputError(f"asked to write the report to {page}, got {above}, which is not a folder.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"asked to write the report to {page}, got {above}, where nothing may be written.")
 
 
 def default_folder(options: argparse.Namespace) -> Path:

@@ -40,7 +40,8 @@ def half(split: Split, generator: Generator) -> tuple[Split, Facts]:
     index = torch.randperm(len(split), generator=generator, device=generator.device)[:count].sort().values
     kept = split.take(index.to(split.targets.device))
     different = len(set(index.tolist()))
-    return kept, _compare(kept, kept) | {"count_before": len(split), "images_kept": different / len(split)}
+    facts = _compare(Split(split.inputs[index], split.targets[index]), kept)
+    return kept, facts | {"count_before": len(split), "images_kept": different / len(split)}
 
 
 def _drawn(targets: Tensor, classes: int, generator: Generator) -> Tensor:

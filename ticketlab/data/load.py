@@ -32,10 +32,15 @@ def load(
     `limit_train` and `limit_test` keep that many examples, as equally spread over the classes as can be: the
     first ones of each class, so a smaller limit is a subset of a larger one.
 
-    Raises InputError for an unknown name, and for data that are missing, damaged or not what the name says.
+    Raises InputError for an unknown name, a folder for `digits`, which have none, and for data that are missing, damaged or not what the name says.
     """
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
+    if name == "digits" and data_dir is not None:
+        raise InputError(
+            f"asked for data set {name!r} from the folder {data_dir}, got a data set that has no files (it is inside "
+            "scikit-learn). Leave the folder out."
+        )
     info = DATASETS[name]
     train, test = digits() if name == "digits" else _read(name, data_dir)
     whole = Data(name, train, test, info.classes, info.mean, info.std, Augment(info.pad, info.flip))

@@ -29,7 +29,7 @@ from ticketlab.mask import Mask
 from ticketlab.methods import Method
 from ticketlab.parameters import prunable
 from ticketlab.program import CLEAN, Program, Ticket
-from ticketlab.pruning import find_mask
+from ticketlab.pruning import digest_of, find_mask
 
 
 @dataclass
@@ -44,12 +44,13 @@ class Context:
     methods: Mapping[str, Method] = field(default_factory=dict)
     device: str = "cpu"
     threads: int = 1
+    _digest: tuple[Split, str] | None = None
     _variants: dict[tuple[str, int], tuple[Split, dict[str, Any]]] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
         """What worker processes get: programs shape the plan, which is made already, and may be lambdas."""
         methods = {name: replace(method, program=_planned) for name, method in self.methods.items()}
-        return {**self.__dict__, "methods": methods, "_variants": {}}
+        return {**self.__dict__, "methods": methods, "_variants": {}, "_digest": None}
 
     def split(self, variant: str, seed: int) -> tuple[Split, dict[str, Any]]:
         """The training data in a variant, and what tampering changed. The last one made is kept in memory."""
@@ -59,6 +60,14 @@ class Context:
             self._variants.clear()
             self._variants[variant, seed] = tampered(self.data, variant, seed)
         return self._variants[variant, seed]
+
+    def digest(self, split: Split) -> str:
+        """A hash of the examples themselves, computed once for the clean split and the last tampered one."""
+        if split is self.data.train:
+            return self.data.fingerprint[:16]
+        if self._digest is None or self._digest[0] is not split:
+            self._digest = split, digest_of([split.inputs, split.targets])
+        return self._digest[1]
 
 
 def _planned(sparsity: float, options: Mapping[str, Any]) -> Program:
@@ -84,10 +93,12 @@ def numerics(threads: int) -> Iterator[None]:
     """Run with the study's number of threads, which decides the last bits of sums, then put the old one back."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    # fp32 means fp32: cuDNN would take TF32 for convolutions, and the fastest algorithm of the day.
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def execute(step: Step, context: Context, store: Store) -> Result:
@@ -125,10 +136,10 @@ def _train(step: Step, context: Context, store: Store) -> Result:
         until=params["until"],
         momentum=store.tensors(step.inputs["momentum"], "momentum") if "momentum" in step.inputs else None,
     )
-    return _trained(result, keep=params["keep"])
+    return _trained(result, keep=params["keep"], read=context.digest(split))
 
 
-def _trained(result: Trained, keep: bool) -> Result:
+def _trained(result: Trained, keep: bool, read: str) -> Result:
     best = max((e["accuracy"] for e in result.history), default=None)
     facts = {
         "accuracy": None if math.isnan(result.accuracy) else result.accuracy,
@@ -136,6 +147,7 @@ def _trained(result: Trained, keep: bool) -> Result:
         "epochs": len(result.history),
         "diverged_at": result.diverged_at,
         "history": result.history,
+        "facts": {"read": read},
     }
     tensors = {"correct": {"correct": result.correct}}
     if keep:
@@ -174,7 +186,8 @@ def _prune(step: Step, context: Context, store: Store) -> Result:
         start=store.mask(step.inputs["mask"]) if "mask" in step.inputs else None,
         invert=params["invert"],
     )
-    return Result(_health(model, mask, context), mask=mask)
+    read = {"facts": {"read": digest_of(t for batch in batches for t in batch)}} if batches else {}
+    return Result({**_health(model, mask, context), **read}, mask=mask)
 
 
 def _health(model: nn.Module, mask: Mask, context: Context) -> dict[str, Any]:
@@ -225,7 +238,13 @@ def _control(step: Step, context: Context, store: Store) -> Result:
         Ticket(store.mask(step.inputs[f"{role}.mask"]), store.tensors(step.inputs[f"{role}.weights"], "weights"))
         for role in ("original", "tampered")
     ]
-    control = resolve_check(step.params["check"]).control(Evidence(tickets[0], tickets[1], facts))
+    read = [
+        (store.facts(step.inputs[role]) or {}).get("facts", {}).get("read")
+        for role in ("original.facts", "tampered.facts")
+        if role in step.inputs
+    ]
+    other = read[0] != read[1] if len(read) == 2 else None
+    control = resolve_check(step.params["check"]).control(Evidence(tickets[0], tickets[1], facts, other))
     equal = tickets[0].mask == tickets[1].mask and all(
         torch.equal(tickets[0].weights[n], w) for n, w in tickets[1].weights.items()
     )
@@ -257,4 +276,6 @@ def _loaded(step: Step, context: Context, store: Store) -> nn.Module:
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    return {
+        name: value.detach().cpu().clone() for name, value in model.state_dict().items() if isinstance(value, Tensor)
+    }

@@ -14,7 +14,8 @@ from ticketlab.experiment.identity import source
 from ticketlab.experiment.step import Step
 from ticketlab.experiment.study import Study
 from ticketlab.methods import Method, configured
-from ticketlab.program import CLEAN, Program, Prune, Rewind, Stage, Train, Transform, last_training
+from ticketlab.program import CLEAN, Program, Prune, Rewind, Stage, Train, Transform, last_training, validated
+from ticketlab.pruning import mask_options
 from ticketlab.rounds import sparsity_after
 
 ORIGINAL, DENSE = "original", "dense"
@@ -45,12 +46,16 @@ class Reference:
 
 @dataclass(frozen=True)
 class Trained:
-    """A planned arm: the ticket as its last training starts, that training's step, and its control's."""
+    """A planned arm: the ticket as its last training starts, that training's step, and its control's.
+
+    ``data`` is the step that tampered with the data, ``read`` the first one that read data to find the ticket.
+    """
 
     start: Reference
     final: str
     seen: int
     data: str | None = None
+    read: str | None = None
     control: str | None = None
 
 
@@ -63,7 +68,7 @@ class Plan:
     not_applicable: list[dict[str, str]] = field(default_factory=list)
 
     def ordered(self) -> Iterator[Step]:
-        """Seed by seed, and in the first seed everything that needs no training first: errors come early."""
+        """What needs no training first, so that errors of methods come early; then seed by seed."""
         trained: set[str] = set()
         for step in self.steps.values():
             if step.kind == "train" or any(i in trained for i in step.inputs.values()):
@@ -147,43 +152,54 @@ class _Planner:
     def _compile(self, name: str, program: Program, sparsity: float, seed: int, arm: Arm) -> Trained:
         label = f"{name}{'' if arm.check == ORIGINAL else ' · ' + arm.check}, {100 * sparsity:g}%, seed {seed}"
         last = last_training(program)
-        saved = {0: Reference(self._init(seed))}
-        now, data = saved[0], None
+        saved = self._checkpoints(program, seed)
+        now, data, read = saved[0], None, None
         for stage in program[:last]:
             if isinstance(stage, (Train, Prune)) and stage.data != CLEAN:
                 data = self._data(stage.data, seed)
             if isinstance(stage, Train):
-                now = self._checkpointed_train(now, stage, program, saved, seed, label, sparsity)
+                now = self._finding_train(now, stage, saved, seed, label)
+                read = read or now.weights
             elif isinstance(stage, Prune):
                 now = replace(now, mask=self._prune(now, stage, name, sparsity, seed, label))
+                read = read or (now.mask if self._reads_batches(name) else None)
             elif isinstance(stage, Rewind):
                 now = replace(saved[int(stage.to)], mask=now.mask)
             else:
                 now = self._transform(now, stage, seed, label)
         final = self._train(now, seed, label, keep=False, until=_end(program[last]))
-        return Trained(now, final.weights, final.seen, data)
+        return Trained(now, final.weights, final.seen, data, read)
 
-    def _checkpointed_train(
-        self,
-        now: Reference,
-        stage: Train,
-        program: Program,
-        saved: dict[int, Reference],
-        seed: int,
-        label: str,
-        sparsity: float,
-    ) -> Reference:
-        """A training before the last one; the first is cut where a later stage rewinds to."""
-        target = next((int(s.to) for s in program if isinstance(s, Rewind)), 0)
+    def _checkpoints(self, program: Program, seed: int) -> dict[int, Reference]:
+        """What the program rewinds to: the dense net after so many epochs on *clean* data.
+
+        A check that tampers with the data tampers with how the mask is found, never with where the ticket starts from.
+        """
         epochs = self.study.training.epochs
-        if not 0 <= target < epochs:
-            raise InputError(f"asked to rewind to epoch {target}, got a recipe of {epochs} epochs.")
+        saved = {0: Reference(self._init(seed))}
+        now = saved[0]
+        for target in sorted({stage.to for stage in program if isinstance(stage, Rewind)}):
+            if not (target == int(target) and 0 <= target < epochs):
+                raise InputError(
+                    f"asked to rewind to epoch {target:g}, got a recipe of {epochs} epochs: 0 to {epochs - 1}."
+                )
+            if target:
+                label = f"dense up to epoch {target:g}, seed {seed}"
+                now = self._train(now, seed, label, keep=True, until=int(target), momentum=now.at > 0)
+                saved[int(target)] = now
+        return saved
+
+    def _finding_train(
+        self, now: Reference, stage: Train, saved: dict[int, Reference], seed: int, label: str
+    ) -> Reference:
+        """A training before the last one; a dense one on clean data goes on from the last checkpoint."""
+        end = _end(stage)
         name = f"{label} (finding)" if now.mask else f"dense{_on(stage.data)}, seed {seed}"
-        if target and target not in saved:
-            now = self._train(now, seed, name, keep=True, variant=stage.data, until=target)
-            saved[target] = now
-        momentum, until = target > 0 and now.mask is None, _end(stage)
-        return self._train(now, seed, name, keep=True, variant=stage.data, until=until, momentum=momentum)
+        momentum = False
+        if now == saved[0] and stage.data == CLEAN:
+            now = max((c for c in saved.values() if end is None or c.at < end), key=lambda c: c.at)
+            momentum = now.at > 0
+        return self._train(now, seed, name, keep=True, variant=stage.data, until=end, momentum=momentum)
 
     def _train(
         self,
@@ -230,13 +246,13 @@ class _Planner:
             "model": self.study.model["identity"],
             "numerics": self.study.numerics,
             "method": self._identity(name),
-            "sparsity": sparsity_after(sparsity, 1, 1) if stage.of_path == 1 else 1 - (1 - sparsity) ** stage.of_path,
+            "sparsity": sparsity_after(sparsity, stage.of_path, 1),
             "seed": seed,
             "invert": stage.invert,
             "in_shape": self.study.data["in_shape"],
             "classes": self.study.data["classes"],
         }
-        if method.reads_data and method.score is not None:
+        if self._reads_batches(name):
             params |= {"data": self.study.data["fingerprint"], "variant": stage.data, **self.study.scoring}
             if stage.data != CLEAN:
                 inputs["data.facts"] = self._data(stage.data, seed)
@@ -258,6 +274,8 @@ class _Planner:
             assert trained.start.mask is not None
             inputs[f"{role}.mask"] = trained.start.mask
             inputs[f"{role}.weights"] = trained.start.weights
+            if tampered.data and trained.read:
+                inputs[f"{role}.facts"] = trained.read
         if tampered.data:
             inputs["data.facts"] = tampered.data
         finals = [dict(self.plan.steps[t.final].params) for t in (original, tampered)]
@@ -304,7 +322,11 @@ class _Planner:
 
     def _program(self, name: str, sparsity: float) -> Program:
         method, options = self._method(name)
-        return method.program(sparsity, options)
+        return validated(method.program(sparsity, options), name)
+
+    def _reads_batches(self, name: str) -> bool:
+        method, _ = self._method(name)
+        return method.reads_data and method.score is not None
 
     def _identity(self, name: str) -> dict[str, Any]:
         """What decides a method's masks: its choices and options, and the code of a score of the user's own."""
@@ -315,17 +337,13 @@ class _Planner:
                 "name": source(method.score) if own and method.score is not None else _built_in(method),
                 "revision": method.revision,
                 "frame": [method.budget, method.select, method.rounds, method.mode, method.parts],
-                "options": {k: v for k, v in options.items() if k not in _PROGRAM_OPTIONS},
+                "options": mask_options(method, options),
             }
         return self._identities[name]
 
 
 def _built_in(method: Method) -> str:
     return method.name if method.score is None else f"{method.name}:{method.score.__name__}"
-
-
-# Options that shape the program, not the mask that a prune stage finds.
-_PROGRAM_OPTIONS = ("rewind", "share", "rounds")
 
 
 def method_of(name: str, methods: Mapping[str, Method] | None = None) -> tuple[Method, dict[str, Any]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.connection
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Protocol
 
@@ -83,7 +86,7 @@ class Processes:
     def _pass(self, waiting: dict[str, Step], store: Store, tell: Listener) -> None:
         running: dict[Future[float], tuple[Step, str]] = {}
         initargs = (self._context, store.folder)
-        with ProcessPoolExecutor(self._jobs, get_context("spawn"), _start_worker, initargs) as pool:
+        with ProcessPoolExecutor(self._jobs, multiprocessing.get_context("spawn"), _start_worker, initargs) as pool:
             try:
                 while waiting or running:
                     self._hand_out(waiting, running, pool, store, tell)
@@ -148,7 +151,16 @@ def _start_worker(context: Context, folder: Path) -> None:
     global _worker
     # Ctrl-C reaches every process of the terminal; the driver alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_driver, name="end with driver", daemon=True).start()
     _worker = (context, Store(folder))
+
+
+def _end_with_driver() -> None:
+    """Wait for the driver's death, however sudden: a worker on its own would train for nobody."""
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        multiprocessing.connection.wait([driver.sentinel])
+        os._exit(1)
 
 
 def _work(step: Step, key: str) -> float:

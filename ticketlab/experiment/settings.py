@@ -12,16 +12,44 @@ from ticketlab.errors import InputError
 
 def numerics(device: str) -> dict[str, Any]:
     """What decides the last bits of every result: kept for the life of a study, the same for all of its workers."""
-    if device.split(":")[0] == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"asked for device {device!r}, got a machine or a torch without CUDA. Use --device cpu.")
+    found = _device(device)
     return {
-        "device": device,
+        "device": str(device),
         "precision": "fp32",
         "threads_per_ticket": 1,
         "engine": "plain",
         "torch": torch.__version__,
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        **(_gpu(found) if found.type == "cuda" else {}),
     }
+
+
+def _device(asked: str) -> torch.device:
+    """The device, after trying it out."""
+    refused = f"asked for device {str(asked)!r}, got"
+    use = "Use --device cpu, cuda or cuda:N."
+    try:
+        device = torch.device(asked)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"{refused} no such device. {use}") from error
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
+        raise InputError(f"{refused} a device that studies do not run on. {use}")
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise InputError(f"{refused} a machine or a torch without CUDA. Use --device cpu.")
+        count = torch.cuda.device_count()
+        if device.index is not None and device.index >= count:
+            raise InputError(f"{refused} a machine with {count} (cuda:0 to cuda:{count - 1}). {use}")
+    try:
+        torch.ones(1, device=device).sum().item()
+    except RuntimeError as error:
+        raise InputError(f"{refused} a device that fails: {str(error).splitlines()[0]} Use --device cpu.") from error
+    return device
+
+
+def _gpu(device: torch.device) -> dict[str, Any]:
+    """What decides the last bits on a GPU beside the version of torch."""
+    return {"gpu": torch.cuda.get_device_name(device), "cudnn": torch.backends.cudnn.version()}
 
 
 def statistics(

@@ -31,7 +31,9 @@ class Study:
         methods, checks: specs, in the order of the report.
         sparsities: fractions removed.
         seeds: how many; they are 0, 1, ...
-        command, created: how and when it was started; no part of its identity.
+        command: how it was started and grown, one command a line; no part of its identity, nor are the next two.
+        commands: the same, one entry a command, in order, each text once.
+        created: when it was started.
     """
 
     data: dict[str, Any]
@@ -46,6 +48,12 @@ class Study:
     seeds: int
     command: str = field(default="", compare=False)
     created: str = field(default="", compare=False)
+    commands: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        commands = self.commands or ((self.command,) if self.command else ())
+        object.__setattr__(self, "commands", commands)
+        object.__setattr__(self, "command", "\n".join(commands))
 
     @property
     def training(self) -> Recipe:
@@ -58,18 +66,30 @@ class Study:
         Raises:
             InputError: the new one differs in what a study keeps; the message names every difference.
         """
-        differences = [
-            f"{part} {key}: the study has {mine.get(key)!r}, asked for {theirs.get(key)!r}"
+        differences = {
+            f"{part} {key}": f"the study has {mine.get(key)!r}, asked for {theirs.get(key)!r}"
             for part in FIXED
             for mine, theirs in [(getattr(self, part), getattr(new, part))]
             for key in {**mine, **theirs}
             if mine.get(key) != theirs.get(key)
-        ]
+        }
         if differences:
-            shown = "\n  ".join(differences[:6])
+            edited = "model identity" in differences and "model name" not in differences
+            # Hashes and long tables say nothing to a reader: words do, and the counts that go with them.
+            for cryptic in ("model identity", "model layers"):
+                if edited or len(differences) > 1:
+                    differences.pop(cryptic, None)
+            hashes = {key: differences.pop(key) for key in ("data fingerprint",) if key in differences}
+            lines = [f"{key}: {what}" for key, what in {**differences, **hashes}.items()]
+            use = "Use another --out, or the study's own settings."
+            if edited:
+                what = "code" if self.model.get("drawn") else "code or the weights"
+                lines.insert(0, f"the {what} of model {self.model.get('name')!r} changed since the study began")
+                use = "Use another --out for the changed model, or undo the change to go on with this study."
+            shown = "\n  ".join(lines[:6])
             raise InputError(
                 "the folder holds another study, which may grow in methods, checks, sparsities and seeds only:\n"
-                f"  {shown}\nUse another --out, or the study's own settings."
+                f"  {shown}\n{use}"
             )
         return replace(
             self,
@@ -77,12 +97,14 @@ class Study:
             checks=_union(self.checks, new.checks),
             sparsities=tuple(sorted({*self.sparsities, *new.sparsities})),
             seeds=max(self.seeds, new.seeds),
-            command=new.command,
+            commands=_union(self.commands, new.commands),
         )
 
     def save(self, folder: Path) -> None:
         """Write ``study.json``."""
-        write_atomically(folder / _FILE, json.dumps({"format": FORMAT, **asdict(self)}, indent=1).encode())
+        value = {"format": FORMAT, **asdict(self)}
+        del value["command"]
+        write_atomically(folder / _FILE, json.dumps(value, indent=1).encode())
 
     @classmethod
     def load(cls, folder: Path) -> Study:
@@ -98,11 +120,60 @@ class Study:
             value = json.loads(path.read_text())
             if value.pop("format") != FORMAT:
                 raise ValueError("another format")
-            for name in ("methods", "checks", "sparsities"):
-                value[name] = tuple(value[name])
-            return cls(**value)
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            _check_types(value)
+            for name in ("methods", "checks", "sparsities", "commands"):
+                value[name] = tuple(value.get(name, ()))
+            study = cls(**value)
+            if not isinstance(study.training, Recipe):
+                raise TypeError("the recipe is damaged")
+            return study
+        except KeyError as error:
+            raise InputError(f"asked for the study in {path}, got a file that cannot be read: no {error}.") from error
+        except (ValueError, TypeError, AttributeError, RecursionError, OSError) as error:
             raise InputError(f"asked for the study in {path}, got a file that cannot be read: {error}.") from error
+
+
+# What the parts of a study hold that is read again; other entries are for people.
+_NUMBER = (int, float)
+_TYPES: dict[str, Any] = {
+    "data": {"name": str, "classes": int, "in_shape": [int], "train": int, "test": int, "chance": _NUMBER}
+    | {"fingerprint": str},
+    "model": {"name": str, "identity": str, "drawn": bool, "prunable": int, "layers": dict},
+    "recipe": {"drops": [_NUMBER]},
+    "numerics": {"device": str, "threads_per_ticket": int},
+    "scoring": {"per_class": int},
+    "statistics": {"alpha": _NUMBER, "margin": (str, type(None)), "looks": [int], "weights": [_NUMBER]}
+    | {"multiplicity": str, "family": str, "test": str},
+    "methods": [str],
+    "checks": [str],
+    "sparsities": [_NUMBER],
+    "seeds": int,
+}
+_OPTIONAL = {"command": str, "created": str, "commands": [str]}
+
+
+def _check_types(value: Any) -> None:
+    for name, kind in {**_TYPES, **{k: v for k, v in _OPTIONAL.items() if k in value}}.items():
+        if not isinstance(kind, dict):
+            _check_type(name, value[name], kind)
+            continue
+        _check_type(name, value[name], dict)
+        for key, inner in kind.items():
+            _check_type(f"{name} {key}", value[name][key], inner)
+    if value["seeds"] < 1:
+        raise ValueError(f"seeds is {value['seeds']}")
+    for layer, count in value["model"]["layers"].items():
+        _check_type(f"model layers {layer}", count, int)
+
+
+def _check_type(name: str, value: Any, kind: Any) -> None:
+    """Raise unless a value is of a type (or one of several), or a list of such values; a bool is no number."""
+    if isinstance(kind, list):
+        _check_type(name, value, list)
+        for entry in value:
+            _check_type(f"an entry of {name}", entry, kind[0])
+    elif not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(f"{name} is {str(value)[:40]!r}, of the wrong type")
 
 
 def exists(folder: Path) -> bool:

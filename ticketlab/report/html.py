@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ticketlab.packing import write_atomically
 from ticketlab.report import accuracy, forest, notes, ratios, strip, words
 from ticketlab.report.reading import (
     Results,
@@ -27,8 +28,12 @@ HERE = Path(__file__).parent
 
 
 def write(results: Results, path: str | Path) -> None:
-    """Write the page to `path`."""
-    Path(path).write_text(page(results), encoding="utf-8")
+    """Write the page to `path`.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
+    write_atomically(Path(path), page(results).encode())
 
 
 def page(results: Results) -> str:
