@@ -305,8 +305,9 @@ SABOTAGE: list[tuple[str, Callable[[pytest.MonkeyPatch], None]]] = [
 def test_a_check_that_does_not_do_its_work_is_void(
     check: str, sabotage: Callable[[pytest.MonkeyPatch], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    found = tiny.prepared(tmp_path / "s", checks=[check], sparsity=[0.5])
     sabotage(monkeypatch)
-    results = tiny.prepared(tmp_path / "s", checks=[check], sparsity=[0.5]).run()
+    results = found.run()
     (verdict,), (control,) = results["verdicts"], results["controls"]
     assert not control["passed"] and control["seeds"] == 3
     assert verdict["verdict"] == "void" and "control failed" in verdict["reason"]

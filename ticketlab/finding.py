@@ -51,7 +51,7 @@ def find(
         )
         study = prepared.study
         planned = plan(study, prepared.methods, seeds=[seed])
-        start = planned.arms[Arm(study.methods[0], ORIGINAL, float(sparsity), seed)].start
+        start = planned.arms[Arm(study.methods[0], ORIGINAL, study.sparsities[0], seed)].start
         assert start.mask is not None
         store = prepared.store
         needed = planned.ancestors([start.mask, start.weights])

@@ -146,13 +146,14 @@ def find_mask(
     )
 
 
-def planned_budget(model: nn.Module, method: Method, options: Mapping[str, Any], sparsity: float) -> None:
-    """Raise the error of a budget that cannot be met, without scoring anything."""
+def planned_budget(model: nn.Module, method: Method, options: Mapping[str, Any], sparsity: float) -> int:
+    """How many weights the method will keep; raises the error of a budget that cannot be met, scoring nothing."""
     shapes = {name: tuple(w.shape) for name, w in prunable_weights(model).items()}
     total = sum(math.prod(shape) for shape in shapes.values())
     _pinned(shapes, method, options, total, sparsity)
     for round_ in range(1, method.rounds + 1):
-        _budget(method, options, shapes, sparsity, round_)
+        kept = _budget(method, options, shapes, sparsity, round_)
+    return kept if isinstance(kept, int) else sum(kept.values())
 
 
 def _selection(name: str, invert: bool) -> select.Select:

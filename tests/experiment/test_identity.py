@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import argparse
+import copy
 import functools
 import importlib.util
 import itertools
+import logging
+import os
+import re
+import subprocess
 import sys
+import threading
+import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 import tiny
 import torch
+from torch import nn
 
+from ticketlab.experiment.factory import Factory
 from ticketlab.experiment.identity import source
 
 _fresh = itertools.count()
@@ -159,7 +171,7 @@ def test_partials_by_their_arguments(load: Callable[[str], ModuleType]) -> None:
     assert source(module.by_lambda) != source(edited.by_lambda)
 
 
-def test_lambdas_by_their_own_text(load: Callable[[str], ModuleType]) -> None:
+def test_lambdas_by_their_own_code(load: Callable[[str], ModuleType]) -> None:
     wanted = source(load(TEXT).pair[0])
     assert source(load(TEXT.replace("x + 1, 5]", "x + 1, 6]  # remark")).pair[0]) == wanted
     assert source(load(TEXT.replace("x + 1, 5]", "x + 2, 5]")).pair[0]) != wanted
@@ -211,6 +223,173 @@ def _even(n: int) -> bool:
 
 def _odd(n: int) -> bool:
     return n != 0 and _even(n - 1)
+
+
+HELPER = "SCALE = 2.0\nOTHER = 1\ndef squash(x):\n    return x * SCALE\ndef unused():\n    return OTHER\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from helper_of_user import squash\ndef score(x):\n    return squash(x)",
+        "import helper_of_user\ndef score(x):\n    return helper_of_user.squash(x)",
+        "def score(x):\n    from helper_of_user import squash\n    return squash(x)",
+        "import helper_of_user as h\ndef score(x):\n    return getattr(h, 'squash')(x)",
+    ],
+)
+def test_the_users_other_modules_are_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Callable[[str], ModuleType], text: str
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def hashed(helper: str) -> str:
+        sys.modules.pop("helper_of_user", None)
+        (tmp_path / "helper_of_user.py").write_text(helper)
+        importlib.invalidate_caches()
+        return source(load(text).score)
+
+    first = hashed(HELPER)
+    assert hashed("# A remark.\n" + HELPER.replace("OTHER = 1", "OTHER = 2")) == first
+    assert hashed(HELPER.replace("x * SCALE", "x + SCALE")) != first
+    assert hashed(HELPER.replace("2.0", "3.0")) != first
+    sys.modules.pop("helper_of_user", None)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda p: SimpleNamespace(p=p),
+        lambda p: argparse.Namespace(inner=SimpleNamespace(p=[p])),
+        lambda p: Config(p),
+        lambda p: Slotted(p),
+        lambda p: {Config(p), Config(7.0)},
+        lambda p: torch.full((2,), p, dtype=torch.bfloat16),
+        lambda p: nn.Parameter(torch.full((2,), p)),
+        lambda p: _filled(p),
+        lambda p: nn.Dropout(p),
+        lambda p: Act(p),
+        lambda p: re.compile(str(p)),
+    ],
+)
+def test_values_by_what_they_hold(load: Callable[[str], ModuleType], made: Callable[[float], object]) -> None:
+    def hashed(p: float) -> set[str]:
+        module = load("CFG = None\ndef score(x):\n    return CFG")
+        module.CFG = made(p)
+        closed = made(p)
+        return {source(module.score), source(lambda: closed)}
+
+    assert hashed(0.25) == hashed(0.25)
+    assert not hashed(0.25) & hashed(0.5)
+
+
+def test_the_code_that_runs_not_the_file(load: Callable[[str], ModuleType]) -> None:
+    module = load(TEXT)
+    before = source(module.score)
+    assert module.__file__ is not None
+    Path(module.__file__).write_text(TEXT.replace("table[0]", "table[1]"))
+    assert source(module.score) == before
+
+
+def test_layout_does_not_count(load: Callable[[str], ModuleType]) -> None:
+    short = "def score(x, y=(1, 2)):\n    return [v for v in max(x, y) if v in {'a', 'b', 'c'}]"
+    long = "\n\ndef score(\n    x,\n    y=(1, 2),\n):\n    'Help.'\n    return [\n        v\n        for v in max(\n            x,\n"
+    long += "            y,\n        )\n        if v in {'c', 'b', 'a'}\n    ]"
+    assert source(load(short).score) == source(load(long).score)
+
+
+def test_equal_in_every_process(tmp_path: Path) -> None:
+    values = (
+        "import enum\nclass E(enum.Enum):\n    A = 'a'\n    B = 'b'\nS = {E.A, E.B, ('x', frozenset({'p', 'q'}))}\n"
+    )
+    (tmp_path / "mine.py").write_text(values + TEXT.replace('table = TABLE["first"]', 'table = TABLE["first"]; S'))
+    script = "from ticketlab.experiment.identity import source; import mine; print(source(mine.score))"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.getcwd()}"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(found) == 1
+
+
+def test_exotic_values_never_crash() -> None:
+    class Hostile:
+        def __getattr__(self, name: str) -> object:
+            raise RuntimeError(name)
+
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    loop: list[object] = []
+    loop += [loop, loop]
+    holder = SimpleNamespace()
+    holder.me = holder
+    exotic: list[object] = [loop, holder, Hostile(), threading.Lock(), iter([1]), logging.getLogger(), sys, object()]
+    exotic += [torch.empty(2, device="meta"), torch.eye(2).to_sparse(), weakref.ref(test_code_without_a_file), len]
+    exotic += [nn.LazyLinear(2), torch.Generator(), (i for i in "ab"), functools.cache(_even), [].append, 10**5000]
+    for value in exotic:
+        assert source(lambda value=value: value) == source(lambda value=value: value)
+
+
+def test_models_by_their_layers_and_what_these_hold(load: Callable[[str], ModuleType]) -> None:
+    def identity(model: Any) -> str:
+        return Factory(model, 3, (1, 8, 8)).identity()
+
+    def factory(k: float) -> Callable[[], nn.Module]:
+        holder = {"k": k}
+        return lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 3), Act(holder["k"]))
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3), Act(1.0))
+    first = identity(model)
+    assert identity(copy.deepcopy(model).eval()) == first
+    other = copy.deepcopy(model)
+    other[2].k = 5.0
+    assert identity(other) != first
+    other = copy.deepcopy(model)
+    next(other.parameters()).data.add_(1)
+    assert identity(other) != first
+    assert identity(factory(1.0)) == identity(factory(1.0)) != identity(factory(5.0))
+
+    text = "from torch import nn\nSLOPE = 1\nclass Net(nn.Module):\n    slope = SLOPE\n    def forward(self, x):\n"
+    text += "        return x * self.slope\ndef net():\n    return nn.Sequential(Net())\n"
+    for made in (lambda m: m.Net, lambda m: m.net, lambda m: m.Net(), lambda m: m.net()):
+        assert identity(made(load(text))) == identity(made(load(text)))
+        assert identity(made(load(text))) != identity(made(load(text.replace("SLOPE = 1", "SLOPE = 2"))))
+        assert identity(made(load(text))) != identity(made(load(text.replace("x * self", "x + self"))))
+
+
+def _filled(value: float) -> nn.Module:
+    layer = nn.Linear(2, 2)
+    nn.init.constant_(layer.weight, value)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Act(nn.Module):
+    def __init__(self, k: float) -> None:
+        super().__init__()
+        self.k = k
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.k
+
+
+@dataclass(frozen=True)
+class Config:
+    p: float
+
+
+class Slotted:
+    __slots__ = ("__p",)
+
+    def __init__(self, p: float) -> None:
+        self.__p = p
 
 
 def test_editing_ones_score_computes_what_depends_on_it_and_nothing_else(

@@ -139,6 +139,8 @@ def test_damage_is_no_crash_for_a_reader(tmp_path: Path) -> None:
     found.run()
     final = next(t.final for a, t in found.plan.arms.items() if a.check == "rearrange")
     (found.folder / "store" / "steps" / final[:2] / final / "tensors.safetensors").write_bytes(b"")
+    assert reopen(tmp_path / "s")[1]["complete"], "what the complete run wrote is shown"
+    (found.folder / "results.json").unlink()
     _, results = reopen(tmp_path / "s")
     assert not results["complete"] and [r["status"] for r in results["runs"]].count("pending") == 1
 

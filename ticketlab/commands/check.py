@@ -58,15 +58,19 @@ def run_check(options: argparse.Namespace, arguments: list[str]) -> int:
 
 def _check_writable(page: Path) -> None:
     """Refuse a page that could not be written, now and not after hours of training."""
-    if page.is_dir():
-        raise InputError(f"asked to write the report to {page}, got a folder: name a file, {page / 'report.html'}.")
+    asked = f"asked to write the report to {page}, got"
     above = page.absolute().parent
-    while not above.exists():
-        above = above.parent
-    if not above.is_dir():
-        raise InputError(f"asked to write the report to {page}, got {above}, which is not a folder.")
+    try:
+        if page.is_dir():
+            raise InputError(f"{asked} a folder: name a file, {page / 'report.html'}.")
+        while not above.exists():
+            above = above.parent
+        if not above.is_dir():
+            raise InputError(f"{asked} {above}, which is not a folder.")
+    except OSError as error:
+        raise InputError(f"{asked} {error.strerror or error}.") from error
     if not os.access(above, os.W_OK | os.X_OK):
-        raise InputError(f"asked to write the report to {page}, got {above}, where nothing may be written.")
+        raise InputError(f"{asked} {above}, where nothing may be written.")
 
 
 def default_folder(options: argparse.Namespace) -> Path:

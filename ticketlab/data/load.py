@@ -32,7 +32,8 @@ def load(
     `limit_train` and `limit_test` keep that many examples, as equally spread over the classes as can be: the
     first ones of each class, so a smaller limit is a subset of a larger one.
 
-    Raises InputError for an unknown name, a folder for `digits`, which have none, and for data that are missing, damaged or not what the name says.
+    Raises InputError for an unknown name, a folder for a data set without files, and for data that are missing,
+    damaged or not what the name says.
     """
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)

@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 from ticketlab import seeding, spec
@@ -28,7 +29,7 @@ from ticketlab.experiment import study as studies
 from ticketlab.experiment.estimate import Estimate, estimate
 from ticketlab.experiment.execute import Context
 from ticketlab.experiment.factory import Factory, ModelLike
-from ticketlab.experiment.plan import Plan, method_of, plan
+from ticketlab.experiment.plan import DENSE, ORIGINAL, Plan, method_of, plan
 from ticketlab.experiment.results import as_json, collect
 from ticketlab.experiment.run import runner
 from ticketlab.experiment.step import Step
@@ -66,6 +67,7 @@ class Prepared:
     context: Context
     folder: Path
     methods: dict[str, Method]
+    before: Study | None = None
 
     @property
     def store(self) -> Store:
@@ -86,8 +88,10 @@ class Prepared:
         store = self.store
         check_jobs(jobs)
         _check_portable(self.context, jobs)
+        self._check_comparisons()
         self.study.save(self.folder)
         steps = list(self.plan.ordered())
+        untrained = self._untrained(store)
         done = sum(step.id in store for step in steps)
         if progress:
             progress.start(len(steps), done)
@@ -105,9 +109,28 @@ class Prepared:
                     results = collect(self.study, self.plan, store, self.methods)
                     write_atomically(self.folder / _RESULTS, as_json(results).encode())
                     return results
+        except InputError:
+            # A method that fails before anything was trained for it has no place in the study: it would fail for ever.
+            if self._untrained(store) == untrained:
+                self._withdraw()
+            raise
         finally:
             if progress:
                 progress.finish()
+
+    def _check_comparisons(self) -> None:
+        if all(arm.check in (ORIGINAL, DENSE) for arm in self.plan.arms):
+            reasons = "; ".join(f"{e['method']}, {e['check']}: {e['why']}" for e in self.plan.not_applicable[:5])
+            raise InputError(f"asked for a study, got nothing to compare. Not applicable: {reasons}.")
+
+    def _untrained(self, store: Store) -> int:
+        return sum(step.kind == "train" and step.id not in store for step in self.plan.steps.values())
+
+    def _withdraw(self) -> None:
+        if self.before is not None:
+            self.before.save(self.folder)
+        else:
+            studies.forget(self.folder)
 
 
 def prepare(
@@ -129,7 +152,6 @@ def prepare(
     test: str = "paired",
     device: str = "cpu",
     command: str = "",
-    data_source: dict[str, Any] | None = None,
 ) -> Prepared:
     """Check everything that can be checked, and plan the study in ``folder``, new or grown.
 
@@ -176,7 +198,6 @@ def prepare(
     study = Study(
         data={
             "name": data.name,
-            **(data_source or {}),
             "classes": data.classes,
             "in_shape": list(data.in_shape),
             "train": len(data.train),
@@ -187,7 +208,7 @@ def prepare(
         model={
             "name": factory.name,
             "identity": factory.identity(),
-            "drawn": not isinstance(model, nn.Module),
+            "drawn": _drawn(factory, built),
             "prunable": sum(w.numel() for w in weights.values()),
             "parameters": sum(p.numel() for p in built.parameters()),
             "layers": {name: w.numel() for name, w in weights.items()},
@@ -208,31 +229,46 @@ def prepare(
     context = Context(data, factory, own, device, study.numerics["threads_per_ticket"])
     planned = plan(study, own)
     _check_budgets(study, built, own)
-    return Prepared(study, planned, context, folder, own)
+    return Prepared(study, planned, context, folder, own, old)
 
 
 def reopen(folder: Path) -> tuple[Study, dict[str, Any]]:
     """A study as its folder has it, and what its finished steps say. Needs neither the data nor the model.
 
-    Where a method cannot be found any more (a function of another program, a file that is gone), the results are those
-    that the last complete run wrote.
+    A complete run wrote its results, and those are shown: a score of the user's own may have been edited since, or may
+    not be found from here.
 
     Raises:
         InputError: no study is there, or one of its methods cannot be found and it never ran to its end.
     """
     study = Study.load(folder)
-    try:
-        planned, store = plan(study), Store(folder / "store")
-    except InputError:
-        try:
-            return study, json.loads((folder / _RESULTS).read_text())
-        except (OSError, ValueError):
-            pass
-        raise
+    written = _written(folder)
+    if (
+        written.get("complete")
+        and written["statistics"]["seeds"] == study.seeds
+        and all(_asked(written, part) == list(getattr(study, part)) for part in ("methods", "checks", "sparsities"))
+    ):
+        return study, written
+    planned, store = plan(study), Store(folder / "store")
     while True:
         # A damaged result is put aside and counts as not finished.
         with contextlib.suppress(DamagedResult):
             return study, collect(study, planned, store)
+
+
+def _asked(written: dict[str, Any], part: str) -> list[Any]:
+    """The methods, checks or sparsities that a document is about, as the study names them."""
+    names = {"methods": "label", "checks": "name"}
+    return [entry[names[part]] if part in names else entry for entry in written[part]]
+
+
+def _written(folder: Path) -> dict[str, Any]:
+    """The results that the last run wrote; nothing if there are none, or none that can be read."""
+    try:
+        written = json.loads((folder / _RESULTS).read_text())
+    except (OSError, ValueError):
+        return {}
+    return written if isinstance(written, dict) else {}
 
 
 def check(
@@ -359,6 +395,13 @@ def _sparsity(value: Any) -> float:
     return float(number)
 
 
+def _drawn(factory: Factory, built: nn.Module) -> bool:
+    """Whether another seed gives another initialisation."""
+    with seeding.isolated(1, "shape"):
+        other = factory()
+    return any(not torch.equal(a, b) for a, b in zip(built.parameters(), other.parameters(), strict=True))
+
+
 def _several(value: Any) -> list[Any]:
     """One or several values, as a list. A tensor without dimensions says that it can be iterated, and cannot."""
     return list(value) if isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0 else [value]
@@ -372,11 +415,19 @@ def _check_budgets(study: Study, model: nn.Module, own: dict[str, Method]) -> No
     """Let every budget that can fail do so now: those that need no score."""
     from ticketlab.pruning import planned_budget
 
-    others = [resolve_check(c).versus for c in study.checks]
-    for name in dict.fromkeys([*study.methods, *filter(None, others)]):
-        for sparsity in study.sparsities:
+    others = list(filter(None, (resolve_check(c).versus for c in study.checks)))
+    for sparsity in study.sparsities:
+        kept = {}
+        for name in dict.fromkeys([*study.methods, *others]):
             method, options = method_of(name, own)
-            planned_budget(model, method, options, sparsity)
+            kept[name] = planned_budget(model, method, options, sparsity)
+        for other in others:
+            for name in study.methods:
+                if kept[name] != kept[other]:
+                    raise InputError(
+                        f"asked to compare {name} with {other} at sparsity {sparsity:g}, got {kept[name]} weights kept "
+                        f"against {kept[other]}: no fair comparison."
+                    )
 
 
 def _check_portable(context: Context, jobs: int) -> None:

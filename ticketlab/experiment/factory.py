@@ -11,7 +11,6 @@ from torch import nn
 from ticketlab import seeding
 from ticketlab.errors import InputError
 from ticketlab.experiment.identity import digest, source
-from ticketlab.experiment.step import tensors_digest
 from ticketlab.models.registry import MODELS, build
 
 ModelLike = str | nn.Module | Callable[..., nn.Module]
@@ -48,15 +47,17 @@ class Factory:
         return str(getattr(self.model, "__name__", type(self.model).__name__))
 
     def identity(self) -> str:
-        """A hash of what decides the model: its registered name, or the code of the user's own factory."""
+        """A hash of what decides the model: its registered name, the user's own factory, or a module's contents."""
         if isinstance(self.model, str) and self.model in MODELS:
             return digest([self.model, _REVISION])
-        if isinstance(self.model, nn.Module):
-            return digest([str(self.model), source(type(self.model)), tensors_digest(self.model.state_dict())])
         with seeding.isolated(0, "shape"):
-            kinds = {f"{type(m).__module__}.{type(m).__qualname__}": type(m) for m in self().modules()}
-        layers = {name: source(kind) for name, kind in kinds.items() if not name.startswith("torch.")}
-        return digest([self.name, source(self._callable()), layers])
+            # In training mode, as every run starts.
+            model = self()
+            model.train()
+        if isinstance(self.model, nn.Module):
+            return digest([str(model), source(model)])
+        # The code of every layer with its plain attributes; the weights are those of each seed.
+        return digest([self.name, source(self._callable()), source(model, weights=False)])
 
     def _callable(self) -> Callable[..., Any]:
         if not isinstance(self.model, str):

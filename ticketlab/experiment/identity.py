@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import ast
+import contextlib
 import dis
+import enum
 import functools
 import hashlib
+import importlib
+import importlib.util
 import inspect
 import json
-import linecache
-import textwrap
+import os
+import sys
+import sysconfig
 from collections.abc import Callable, Iterator, Mapping
-from types import CodeType, FunctionType, MethodType, ModuleType
+from pathlib import Path
+from types import CellType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
 
 
@@ -21,157 +26,230 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def source(thing: Callable[..., Any]) -> str:
-    """A hash of the code behind a function, class or callable object of the user's own, the same in every process.
+def source(thing: Any, weights: bool = True) -> str:
+    """A hash of the code behind a function, class, module or other object of the user's own.
 
-    Covers the functions, classes and constants of the same module that it uses, however deep, its defaults and what
-    it closes over; comments, docstrings and formatting do not count. So an edit of the function changes the hash,
-    and an edit of something else in the file does not.
+    Covers the functions, classes and values that it uses, however deep and in whichever of the user's own files, its
+    defaults and what it closes over, as they are in this process; comments, docstrings and formatting do not count.
+    Equal in every process of the same Python version. Without ``weights``, modules count without their tensors.
     """
-    reader = _Reader()
+    reader = _Reader(weights)
     return digest([reader.read(thing), reader.parts])
 
 
-# What these do is pinned by the version of torch in a study's numerics, and by the revisions of the steps.
-_NOT_THE_USERS = ("torch", "ticketlab", "builtins", "numpy", "functools")
+_DEEPEST = 80
+_PACKAGE = os.path.dirname(__file__)
+# Objects that change as a program runs, or that hold all of it: by name.
+_BY_NAME = {"io", "_io", "logging", "os", "threading", "_thread", "torch._ops"}
+# What a class has besides its code and values, or what depends on the place in the file.
+_NOT_CODE = {"__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__", "__annotate_func__"}
+_NOT_CODE |= {"__annotations_cache__", "__firstlineno__", "__static_attributes__", "__abstractmethods__", "_abc_impl"}
 
 
 class _Reader:
-    """Describes values in plain words. The code of functions and classes goes to ``parts``, once each."""
+    """Describes values in plain words, without addresses. What has an identity goes to ``parts``, once each."""
 
-    def __init__(self) -> None:
+    def __init__(self, weights: bool = True, deepest: int = _DEEPEST) -> None:
         self.parts: list[Any] = []
-        self._home: str | None = None
+        self._weights = weights
+        self._deepest = deepest
+        self._open: list[int] = []
         self._seen: dict[int, int] = {}
         self._keep: list[Any] = []
 
     def read(self, value: Any) -> Any:
-        if value is None or isinstance(value, (bool, int, str)):
+        if value is None or type(value) in (bool, str):
             return value
-        if isinstance(value, (float, complex, bytes)):
-            return repr(value)
+        if id(value) in self._open or len(self._open) >= self._deepest:
+            return _name(value)
+        self._open.append(id(value))
+        try:
+            return self._read(value)
+        except Exception:  # Exotic objects may raise anything; then their name has to do.
+            return _name(value)
+        finally:
+            self._open.pop()
+
+    def _read(self, value: Any) -> Any:
+        if isinstance(value, enum.Enum):
+            return ["enum", _name(type(value)), value.name, self.read(value.value)]
+        if isinstance(value, (int, float, complex, str, bytes)):
+            return [_name(type(value)), hex(value) if isinstance(value, int) else repr(value)]
         if isinstance(value, (list, tuple)):
-            return [type(value).__name__, *(self.read(v) for v in value)]
+            return [self.read(type(value)), *(self.read(v) for v in value)]
         if isinstance(value, (set, frozenset)):
-            return ["set", *sorted(repr(self.read(v)) for v in value)]
-        if isinstance(value, Mapping):
-            return ["mapping", *sorted((repr(self.read(k)), self.read(v)) for k, v in value.items())]
+            return ["set", *(self.read(v) for v in sorted(value, key=self._order))]
+        if isinstance(value, Mapping) and type(value).__module__ not in _BY_NAME:
+            items = sorted(value.items(), key=lambda item: self._order(item[0]))
+            return [self.read(type(value)), *([self.read(k), self.read(v)] for k, v in items)]
         if isinstance(value, functools.partial):
             return ["partial", self.read(value.func), self.read(value.args), self.read(value.keywords)]
         if isinstance(value, MethodType):
             return ["method", self.read(value.__func__), self.read(value.__self__)]
+        if isinstance(value, property):
+            return ["property", self.read(value.fget), self.read(value.fset)]
         if isinstance(value, ModuleType):
-            return value.__name__
-        if hasattr(value, "__array__"):
-            array = value.__array__()
-            return [str(array.dtype), list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]
-        if isinstance(value, (FunctionType, type)):
-            return self._code(value)
-        return self._instance(value)
+            return self._module(value, set(vars(value)))
+        if isinstance(value, CodeType):
+            return self._bytecode(value)
+        if isinstance(value, FunctionType):
+            return self._once(value, self._function)
+        if isinstance(value, type):
+            return self._once(value, self._class) if _own(value.__module__) else _name(value)
+        return self._once(value, self._object)
 
-    def _code(self, thing: FunctionType | type) -> Any:
-        module = str(thing.__module__)
-        if module.split(".")[0] in _NOT_THE_USERS or self._home not in (None, module):
-            return f"{module}.{thing.__qualname__}"
-        self._home = module
-        return self._once(thing, self._function if isinstance(thing, FunctionType) else self._class)
-
-    def _instance(self, value: Any) -> Any:
-        name = f"{type(value).__module__}.{type(value).__qualname__}"
-        inner = getattr(value, "__wrapped__", None)
-        if inner is not None:
-            return [name, self.read(inner)]
-        if self._home not in (None, type(value).__module__) or not hasattr(value, "__dict__"):
-            return name
-        return self._once(value, lambda v: ["instance", self.read(type(v)), self.read(vars(v))])
+    def _order(self, value: Any) -> str:
+        """A key to sort by, the same in every process."""
+        reader = _Reader(self._weights, self._deepest // 4)
+        return repr([reader.read(value), reader.parts])
 
     def _once(self, thing: Any, describe: Callable[[Any], Any]) -> Any:
         if id(thing) not in self._seen:
             self._seen[id(thing)] = len(self.parts)
             # An address may be used again once its object is gone.
             self._keep.append(thing)
-            self.parts.append(None)
+            self.parts.append(_name(thing))
             self.parts[self._seen[id(thing)]] = describe(thing)
         return ["part", self._seen[id(thing)]]
 
+    def _module(self, module: ModuleType, names: set[str]) -> Any:
+        """The module's name and, if it is the user's own, what these names mean in it."""
+        if not _own(module.__name__):
+            return module.__name__
+        found = sorted(name for name in names & set(vars(module)) if not _dunder(name))
+        return [module.__name__, *([name, self._named(vars(module)[name], names)] for name in found)]
+
+    def _named(self, value: Any, names: set[str]) -> Any:
+        """The value of a global in code that also uses these names, among them the attributes of modules."""
+        if not isinstance(value, ModuleType) or id(value) in self._open or not names & set(vars(value)):
+            return self.read(value)
+        self._open.append(id(value))
+        try:
+            return self._module(value, names)
+        finally:
+            self._open.pop()
+
     def _function(self, function: FunctionType) -> Any:
-        text = _lambda(function) if function.__name__ == "<lambda>" else _text(function.__code__)
-        return [
-            text or _bytecode(function.__code__),
-            self.read(function.__defaults__),
-            self.read(function.__kwdefaults__),
-            [[name, self.read(value)] for name, value in _used(function)],
-        ]
+        code, cells = function.__code__, function.__closure__ or ()
+        filled = [(n, c) for n, c in zip(code.co_freevars, cells, strict=True) if c != CellType()]
+        closure = [[name, self.read(cell.cell_contents)] for name, cell in filled]
+        home = str(function.__globals__.get("__name__"))
+        if not _own(home):
+            return [home, code.co_name, closure]
+        names = {c for part in _codes(code) for c in (*part.co_names, *part.co_consts) if isinstance(c, str)}
+        used, imported = _used(function)
+        values = [[name, self._named(function.__globals__[name], names)] for name in sorted(used)]
+        modules = [self._named(_import(name), names) for name in sorted(imported)]
+        defaults = [self.read(function.__defaults__), self.read(function.__kwdefaults__)]
+        return [self._bytecode(code), defaults, closure, values, modules]
+
+    def _bytecode(self, code: CodeType) -> Any:
+        """What runs, without line numbers, file names and docstrings."""
+        arguments = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount]
+        flags = code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
+        steps = [[i.opname, self.read(i.argval)] for i in dis.get_instructions(code)]
+        named = list(code.co_varnames[: sum(arguments[::2])])
+        return [arguments, flags, named, steps, getattr(code, "co_exceptiontable", b"").hex()]
 
     def _class(self, thing: type) -> Any:
-        text = _text(thing)
-        functions = sorted(_functions(thing), key=lambda pair: pair[0])
-        bases = [self.read(base) for base in thing.__bases__]
-        if text is None:
-            return [bases, [[name, self.read(f)] for name, f in functions]]
-        uses = [[name, key, self.read(value)] for name, f in functions for key, value in _used(f)]
-        return [text, bases, uses]
+        values = {name: value for name, value in vars(thing).items() if name not in _NOT_CODE}
+        return [[self.read(base) for base in thing.__bases__], self.read(type(thing)), self.read(values)]
+
+    def _object(self, value: Any) -> Any:
+        from torch import Tensor, nn
+
+        from ticketlab.experiment.step import tensors_digest
+
+        kind = self.read(type(value))
+        if type(value).__module__ in _BY_NAME:
+            return kind
+        if isinstance(value, nn.Module):
+            hidden = set(vars(nn.Module())) - {"training"}
+            hooks = [*value._forward_pre_hooks.values(), *value._forward_hooks.values()]
+            held = {**value._parameters, **value._buffers}
+            inner = [[name, self.read(child)] for name, child in value._modules.items()]
+            tensors = [[name, self.read(tensor) if self._weights else None] for name, tensor in held.items()]
+            plain = {name: v for name, v in vars(value).items() if name not in hidden}
+            return ["module", kind, inner, tensors, self.read(plain), self.read(hooks)]
+        if isinstance(value, Tensor):
+            return [kind, value.requires_grad, tensors_digest({"": value})]
+        if hasattr(value, "__array__"):
+            array = value.__array__()
+            content = (
+                self.read(array.tolist()) if array.dtype.hasobject else hashlib.sha256(array.tobytes()).hexdigest()
+            )
+            return [kind, str(array.dtype), list(array.shape), content]
+        for attribute in ("__wrapped__", "__self__"):
+            inner = getattr(value, attribute, None)
+            if inner is not None:
+                return [kind, _name(value), self.read(inner)]
+        members = {
+            n for base in type(value).__mro__ for n, v in vars(base).items() if isinstance(v, MemberDescriptorType)
+        }
+        if members or hasattr(value, "__dict__"):
+            state = {n: getattr(value, n) for n in members if hasattr(value, n)} | getattr(value, "__dict__", {})
+            return ["instance", kind, _name(value), self.read(state)]
+        text = "" if hasattr(value, "__next__") else repr(value)
+        return [kind, _name(value), "" if "0x" in text else text]
 
 
-def _text(thing: Any) -> str | None:
-    """The code as a tree without comments, docstrings and layout; None without source (an interactive session)."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
-    except (OSError, TypeError, SyntaxError):
-        return None
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and ast.get_docstring(node, False):
-            node.body = node.body[1:]
-    return ast.dump(tree)
+def _name(value: Any) -> str:
+    thing = value if isinstance(getattr(value, "__qualname__", None), str) else type(value)
+    return f"{thing.__module__}.{thing.__qualname__}"
 
 
-def _lambda(function: FunctionType) -> str | None:
-    """A lambda's own part of its line; all lambdas of the line if there are several."""
-    code = function.__code__
-    linecache.checkcache(code.co_filename)
-    try:
-        tree = ast.parse("".join(linecache.getlines(code.co_filename)))
-    except SyntaxError:
-        return None
-    found = [n for n in ast.walk(tree) if isinstance(n, ast.Lambda) and n.lineno == code.co_firstlineno]
-    return "\n".join(map(ast.dump, found)) or None
+def _dunder(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
 
 
-def _bytecode(code: CodeType) -> list[Any]:
-    inner = [_bytecode(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
-    return [code.co_code.hex(), list(code.co_names), inner]
+def _own(name: str) -> bool:
+    """Whether a module is the user's own: no part of Python, of ticketlab, or of an installed package."""
+    root = str(name).split(".")[0]
+    files = [getattr(sys.modules.get(module), "__file__", None) for module in (str(name), root)]
+    if root not in sys.modules:
+        with contextlib.suppress(ImportError, ValueError):
+            files.append(getattr(importlib.util.find_spec(root), "origin", None))
+    file = next(filter(None, files), None)
+    return root not in sys.stdlib_module_names if file is None else _own_file(file)
 
 
-def _functions(thing: type) -> Iterator[tuple[str, FunctionType]]:
-    for name, value in vars(thing).items():
-        inner = getattr(value, "__func__", None) or getattr(value, "fget", None) or value
-        if isinstance(inner, FunctionType):
-            yield name, inner
+@functools.cache
+def _own_file(file: str) -> bool:
+    import torch
+
+    # What torch and ticketlab do is pinned by the numerics of a study and the revisions of its steps.
+    homes = [*map(sysconfig.get_path, ("stdlib", "platstdlib")), *map(os.path.dirname, (torch.__file__, _PACKAGE))]
+    path = Path(os.path.realpath(file))
+    installed = {"site-packages", "dist-packages"} & set(path.parts)
+    return not installed and not any(path.is_relative_to(os.path.realpath(home)) for home in homes)
 
 
-def _used(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """The globals that a function reads (what it also writes is its state, no constant), and what it closes over."""
-    read, written = _globals(function.__code__)
-    for name in sorted(read - written):
-        if name in function.__globals__:
-            yield name, function.__globals__[name]
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            yield f"closure {name}", cell.cell_contents
-        except ValueError:
-            continue
-
-
-def _globals(code: CodeType) -> tuple[set[str], set[str]]:
-    read, written = set(), set()
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            read.add(str(instruction.argval))
-        elif instruction.opname in ("STORE_GLOBAL", "DELETE_GLOBAL"):
-            written.add(str(instruction.argval))
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """The code of a function and of those inside it."""
+    yield code
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            inner = _globals(constant)
-            read |= inner[0]
-            written |= inner[1]
-    return read, written
+            yield from _codes(constant)
+
+
+def _used(function: FunctionType) -> tuple[set[str], set[str]]:
+    """The globals that a function reads (what it also writes is its state, no constant), and its own imports."""
+    read, written, imported = set(), set(), set()
+    for code in _codes(function.__code__):
+        steps = [i for i in dis.get_instructions(code) if i.opname != "EXTENDED_ARG"]
+        for at, step in enumerate(steps):
+            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+                read.add(str(step.argval))
+            elif step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL"):
+                written.add(str(step.argval))
+            elif step.opname == "IMPORT_NAME":
+                name = "." * int(steps[at - 2].argval) + str(step.argval)
+                imported.add(importlib.util.resolve_name(name, function.__globals__.get("__package__") or ""))
+    return {n for n in read - written if n in function.__globals__ and not _dunder(n)}, set(filter(_own, imported))
+
+
+def _import(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except Exception:  # The user's own module may raise anything; the import inside the function may never run.
+        return name

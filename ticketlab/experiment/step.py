@@ -60,8 +60,7 @@ class Result:
         found = {group: tensors_digest(tensors) for group, tensors in self.tensors.items()}
         if self.mask is not None:
             found["mask"] = self.mask.digest()
-        if "facts" in self.facts:
-            found["facts"] = digest(self.facts["facts"])
+        found["facts"] = digest(self.facts.get("facts", {}))
         return found
 
 

@@ -13,6 +13,7 @@ from ticketlab.packing import write_atomically
 
 FORMAT = 1
 _FILE = "study.json"
+_STORE = "store"
 # What a study keeps for life, with the words for it in messages.
 FIXED = ("data", "model", "recipe", "numerics", "scoring", "statistics")
 
@@ -176,6 +177,11 @@ def _check_type(name: str, value: Any, kind: Any) -> None:
         raise TypeError(f"{name} is {str(value)[:40]!r}, of the wrong type")
 
 
+def forget(folder: Path) -> None:
+    """Take a study's spec away; finished steps stay, for whoever needs the same ones."""
+    (folder / _FILE).unlink(missing_ok=True)
+
+
 def exists(folder: Path) -> bool:
     """Whether a folder holds a study.
 
@@ -184,7 +190,7 @@ def exists(folder: Path) -> bool:
     """
     if (folder / _FILE).is_file():
         return True
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(entry.name != _STORE for entry in folder.iterdir())):
         raise InputError(f"asked for --out {folder}, got something that is no study and not empty. Use another folder.")
     return False
 

@@ -17,6 +17,11 @@ def warnings(results: Results) -> list[str]:
         found.append(f"The study is not complete{steps}. Rows may be missing, and verdicts may still come.")
     if results.get("verdicts") and not results.get("dense"):
         found.append("No dense run: the best ticket of the study stands in for the dense accuracy.")
+    if part(results, "model").get("drawn") is False:
+        found.append(
+            "Every seed starts from the same weights: the model's factory ignores the seed, or the model came with its "
+            "weights. Intervals do not cover other initialisations."
+        )
     for row in rows(results, "controls"):
         if row.get("passed") is False:
             found.append(f"Control failed for {where(row)}: {row.get('summary') or 'no details'}. Its row is void.")
