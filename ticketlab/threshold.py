@@ -2,7 +2,7 @@
 
 A radix selection. Floats are read as integers in the same order; a histogram over their top 16 bits finds the narrow
 range that holds the k-th largest, and only the few values in that range are looked at again. Every pass streams over
-the tensors in chunks, so the extra memory is that of the candidates, not several copies of the scores.
+the tensors in chunks, so the extra memory is some tens of megabytes, not several copies of the scores.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-_CHUNK = 1 << 19
+# Large enough that threads seldom wait for each other, small enough that a pass takes some tens of megabytes.
+_CHUNK = 1 << 22
 _BINS = 1 << 16
 _FEW = 1 << 21
 

@@ -293,8 +293,8 @@ def test_the_code_that_runs_not_the_file(load: Callable[[str], ModuleType]) -> N
 
 def test_layout_does_not_count(load: Callable[[str], ModuleType]) -> None:
     short = "def score(x, y=(1, 2)):\n    return [v for v in max(x, y) if v in {'a', 'b', 'c'}]"
-    long = "\n\ndef score(\n    x,\n    y=(1, 2),\n):\n    'Help.'\n    return [\n        v\n        for v in max(\n            x,\n"
-    long += "            y,\n        )\n        if v in {'c', 'b', 'a'}\n    ]"
+    long = "\n\ndef score(\n    x,\n    y=(1, 2),\n):\n    'Help.'\n    return [\n        v\n"
+    long += "        for v in max(\n            x,\n            y,\n        )\n        if v in {'c', 'b', 'a'}\n    ]"
     assert source(load(short).score) == source(load(long).score)
 
 

@@ -59,7 +59,7 @@ def test_options_of_a_score_belong_to_its_identity_whatever_their_names(tmp_path
 
 def test_nothing_to_compare_trains_nothing(tmp_path: Path) -> None:
     found = tiny.prepared(tmp_path / "s", methods=["random"], checks=["rearrange"], sparsity=[0.5])
-    with pytest.raises(InputError, match="nothing to compare.*random, rearrange: random draws"):
+    with pytest.raises(InputError, match=r"nothing to compare.*random, rearrange: random draws"):
         found.run()
     assert not (tmp_path / "s").exists()
 

@@ -16,7 +16,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import CellType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
+from types import BuiltinMethodType, CellType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
 
 
@@ -41,9 +41,12 @@ _DEEPEST = 80
 _PACKAGE = os.path.dirname(__file__)
 # Objects that change as a program runs, or that hold all of it: by name.
 _BY_NAME = {"io", "_io", "logging", "os", "threading", "_thread", "torch._ops"}
-# What a class has besides its code and values, or what depends on the place in the file.
-_NOT_CODE = {"__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__", "__annotate_func__"}
-_NOT_CODE |= {"__annotations_cache__", "__firstlineno__", "__static_attributes__", "__abstractmethods__", "_abc_impl"}
+# What classes and modules have besides their code and values, or what depends on the place in the file.
+_NOT_CODE = set(
+    "__abstractmethods__ __annotate_func__ __annotations__ __annotations_cache__ __builtins__ __cached__ __dict__ __doc__ "
+    "__file__ __firstlineno__ __loader__ __module__ __name__ __package__ __path__ __qualname__ __spec__ "
+    "__static_attributes__ __weakref__ _abc_impl".split()
+)
 
 
 class _Reader:
@@ -60,6 +63,8 @@ class _Reader:
     def read(self, value: Any) -> Any:
         if value is None or type(value) in (bool, str):
             return value
+        if isinstance(value, ModuleType):
+            return self._named(value, set())
         if id(value) in self._open or len(self._open) >= self._deepest:
             return _name(value)
         self._open.append(id(value))
@@ -82,14 +87,8 @@ class _Reader:
         if isinstance(value, Mapping) and type(value).__module__ not in _BY_NAME:
             items = sorted(value.items(), key=lambda item: self._order(item[0]))
             return [self.read(type(value)), *([self.read(k), self.read(v)] for k, v in items)]
-        if isinstance(value, functools.partial):
-            return ["partial", self.read(value.func), self.read(value.args), self.read(value.keywords)]
-        if isinstance(value, MethodType):
-            return ["method", self.read(value.__func__), self.read(value.__self__)]
-        if isinstance(value, property):
-            return ["property", self.read(value.fget), self.read(value.fset)]
-        if isinstance(value, ModuleType):
-            return self._module(value, set(vars(value)))
+        if isinstance(value, (MethodType, BuiltinMethodType)):
+            return ["method", _name(value), self.read(getattr(value, "__func__", None)), self.read(value.__self__)]
         if isinstance(value, CodeType):
             return self._bytecode(value)
         if isinstance(value, FunctionType):
@@ -112,22 +111,17 @@ class _Reader:
             self.parts[self._seen[id(thing)]] = describe(thing)
         return ["part", self._seen[id(thing)]]
 
-    def _module(self, module: ModuleType, names: set[str]) -> Any:
-        """The module's name and, if it is the user's own, what these names mean in it."""
-        if not _own(module.__name__):
-            return module.__name__
-        found = sorted(name for name in names & set(vars(module)) if not _dunder(name))
-        return [module.__name__, *([name, self._named(vars(module)[name], names)] for name in found)]
-
     def _named(self, value: Any, names: set[str]) -> Any:
-        """The value of a global in code that also uses these names, among them the attributes of modules."""
-        if not isinstance(value, ModuleType) or id(value) in self._open or not names & set(vars(value)):
+        """The value of a global in code with these names; of a module of the user's, the attributes among them."""
+        if not isinstance(value, ModuleType):
             return self.read(value)
+        if not _own(value.__name__) or id(value) in self._open or len(self._open) >= self._deepest:
+            return value.__name__
+        used = names & set(vars(value)) or set(vars(value))
         self._open.append(id(value))
-        try:
-            return self._module(value, names)
-        finally:
-            self._open.pop()
+        found = [[name, self._named(vars(value)[name], names)] for name in sorted(used - _NOT_CODE)]
+        self._open.pop()
+        return [value.__name__, *found]
 
     def _function(self, function: FunctionType) -> Any:
         code, cells = function.__code__, function.__closure__ or ()
@@ -153,7 +147,7 @@ class _Reader:
 
     def _class(self, thing: type) -> Any:
         values = {name: value for name, value in vars(thing).items() if name not in _NOT_CODE}
-        return [[self.read(base) for base in thing.__bases__], self.read(type(thing)), self.read(values)]
+        return [self.read(thing.__bases__), self.read(type(thing)), self.read(values)]
 
     def _object(self, value: Any) -> Any:
         from torch import Tensor, nn
@@ -167,10 +161,10 @@ class _Reader:
             hidden = set(vars(nn.Module())) - {"training"}
             hooks = [*value._forward_pre_hooks.values(), *value._forward_hooks.values()]
             held = {**value._parameters, **value._buffers}
-            inner = [[name, self.read(child)] for name, child in value._modules.items()]
             tensors = [[name, self.read(tensor) if self._weights else None] for name, tensor in held.items()]
             plain = {name: v for name, v in vars(value).items() if name not in hidden}
-            return ["module", kind, inner, tensors, self.read(plain), self.read(hooks)]
+            inner = list(value._modules.items())
+            return ["module", kind, tensors, *map(self.read, (inner, plain, hooks))]
         if isinstance(value, Tensor):
             return [kind, value.requires_grad, tensors_digest({"": value})]
         if hasattr(value, "__array__"):
@@ -179,16 +173,12 @@ class _Reader:
                 self.read(array.tolist()) if array.dtype.hasobject else hashlib.sha256(array.tobytes()).hexdigest()
             )
             return [kind, str(array.dtype), list(array.shape), content]
-        for attribute in ("__wrapped__", "__self__"):
-            inner = getattr(value, attribute, None)
-            if inner is not None:
-                return [kind, _name(value), self.read(inner)]
         members = {
             n for base in type(value).__mro__ for n, v in vars(base).items() if isinstance(v, MemberDescriptorType)
         }
         if members or hasattr(value, "__dict__"):
             state = {n: getattr(value, n) for n in members if hasattr(value, n)} | getattr(value, "__dict__", {})
-            return ["instance", kind, _name(value), self.read(state)]
+            return ["instance", kind, _name(value), self.read({n: v for n, v in state.items() if n not in _NOT_CODE})]
         text = "" if hasattr(value, "__next__") else repr(value)
         return [kind, _name(value), "" if "0x" in text else text]
 
@@ -196,10 +186,6 @@ class _Reader:
 def _name(value: Any) -> str:
     thing = value if isinstance(getattr(value, "__qualname__", None), str) else type(value)
     return f"{thing.__module__}.{thing.__qualname__}"
-
-
-def _dunder(name: str) -> bool:
-    return name.startswith("__") and name.endswith("__")
 
 
 def _own(name: str) -> bool:
@@ -245,7 +231,7 @@ def _used(function: FunctionType) -> tuple[set[str], set[str]]:
             elif step.opname == "IMPORT_NAME":
                 name = "." * int(steps[at - 2].argval) + str(step.argval)
                 imported.add(importlib.util.resolve_name(name, function.__globals__.get("__package__") or ""))
-    return {n for n in read - written if n in function.__globals__ and not _dunder(n)}, set(filter(_own, imported))
+    return {n for n in read - written if n in function.__globals__} - _NOT_CODE, set(filter(_own, imported))
 
 
 def _import(name: str) -> Any:
