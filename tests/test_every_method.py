@@ -215,9 +215,9 @@ def test_untouched_when_the_score_raises(name: str) -> None:
     exhibit = ZOO[name]
     model = _lived_in(exhibit)
     before = _picture(model)
-    with pytest.raises((Crash, InputError), match="midway"):
+    with pytest.raises(InputError, match="midway"):
         ticketlab.prune(model, crashing, 0.5, data=exhibit.data())
-    with pytest.raises(Crash, match="midway"):
+    with pytest.raises(InputError, match="midway"):
         ticketlab.prune(model, crashing, 0.5)
     _assert_same(before, _picture(model))
 

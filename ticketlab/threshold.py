@@ -2,7 +2,7 @@
 
 A radix selection. Floats are read as integers in the same order; a histogram over their top 16 bits finds the narrow
 range that holds the k-th largest, and only the few values in that range are looked at again. Every pass streams over
-the tensors in chunks, so the extra memory is some tens of megabytes, not several copies of the scores.
+the tensors in chunks, so the extra memory is some megabytes, not several copies of the scores.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-# Large enough that threads seldom wait for each other, small enough that a pass takes some tens of megabytes.
-_CHUNK = 1 << 22
+_CHUNK = 1 << 20
 _BINS = 1 << 16
 _FEW = 1 << 21
 
@@ -79,10 +78,15 @@ def _keys(parts: Sequence[Tensor], low: int, high: int, double: bool) -> Iterato
     for part in parts:
         for chunk in part.split(_CHUNK):
             # Adding zero makes -0.0 and 0.0 the same key.
-            bits = (chunk[(chunk >= least) & (chunk <= most)] + 0.0).view(integer)
+            bits = (_where(chunk, (chunk >= least) & (chunk <= most)) + 0.0).view(integer)
             keys = bits ^ (bits >> last).bitwise_and_(torch.iinfo(integer).max)
             # Where the range ends just below zero, its bound is -0.0, which lets every zero pass.
             yield keys[keys <= high] if high == -1 else keys
+
+
+def _where(chunk: Tensor, wanted: Tensor) -> Tensor:
+    """The few wanted elements; on the CPU by numpy, which skips what is not wanted in half the time."""
+    return torch.from_numpy(chunk.numpy()[wanted.numpy()]) if chunk.device.type == "cpu" else chunk[wanted]
 
 
 def _to_float(key: int, double: bool) -> float:

@@ -333,6 +333,7 @@ def test_exotic_values_never_crash() -> None:
     exotic += [torch.empty(2, device="meta"), torch.eye(2).to_sparse(), weakref.ref(test_code_without_a_file), len]
     exotic += [nn.LazyLinear(2), torch.Generator(), (i for i in "ab"), functools.cache(_even), [].append, 10**5000]
     for value in exotic:
+        assert len(source(value)) == 32
         assert source(lambda value=value: value) == source(lambda value=value: value)
 
 

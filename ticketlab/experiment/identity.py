@@ -7,14 +7,13 @@ import dis
 import enum
 import functools
 import hashlib
-import importlib
 import importlib.util
 import inspect
 import json
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import BuiltinMethodType, CellType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
@@ -37,33 +36,27 @@ def source(thing: Any, weights: bool = True) -> str:
     return digest([reader.read(thing), reader.parts])
 
 
-_DEEPEST = 80
-_PACKAGE = os.path.dirname(__file__)
 # Objects that change as a program runs, or that hold all of it: by name.
 _BY_NAME = {"io", "_io", "logging", "os", "threading", "_thread", "torch._ops"}
 # What classes and modules have besides their code and values, or what depends on the place in the file.
-_NOT_CODE = set(
-    "__abstractmethods__ __annotate_func__ __annotations__ __annotations_cache__ __builtins__ __cached__ __dict__ __doc__ "
-    "__file__ __firstlineno__ __loader__ __module__ __name__ __package__ __path__ __qualname__ __spec__ "
-    "__static_attributes__ __weakref__ _abc_impl".split()
-)
+_NOT_CODE = {"__dict__", "__weakref__", "__doc__", "__module__", "__name__", "__qualname__", "__firstlineno__"}
+_NOT_CODE |= {"__annotations__", "__annotate_func__", "__annotations_cache__", "__static_attributes__", "__spec__"}
+_NOT_CODE |= {"__abstractmethods__", "__builtins__", "__cached__", "__file__", "__loader__", "__package__", "__path__"}
 
 
 class _Reader:
     """Describes values in plain words, without addresses. What has an identity goes to ``parts``, once each."""
 
-    def __init__(self, weights: bool = True, deepest: int = _DEEPEST) -> None:
+    def __init__(self, weights: bool = True, deepest: int = 80) -> None:
         self.parts: list[Any] = []
-        self._weights = weights
-        self._deepest = deepest
+        self._weights, self._deepest = weights, deepest
         self._open: list[int] = []
-        self._seen: dict[int, int] = {}
-        self._keep: list[Any] = []
+        self._seen: dict[int, tuple[int, Any]] = {}
 
     def read(self, value: Any) -> Any:
         if value is None or type(value) in (bool, str):
             return value
-        if isinstance(value, ModuleType):
+        if issubclass(type(value), ModuleType):
             return self._named(value, set())
         if id(value) in self._open or len(self._open) >= self._deepest:
             return _name(value)
@@ -80,11 +73,13 @@ class _Reader:
             return ["enum", _name(type(value)), value.name, self.read(value.value)]
         if isinstance(value, (int, float, complex, str, bytes)):
             return [_name(type(value)), hex(value) if isinstance(value, int) else repr(value)]
+        if type(value).__module__ in _BY_NAME:
+            return _name(value)
         if isinstance(value, (list, tuple)):
             return [self.read(type(value)), *(self.read(v) for v in value)]
         if isinstance(value, (set, frozenset)):
             return ["set", *(self.read(v) for v in sorted(value, key=self._order))]
-        if isinstance(value, Mapping) and type(value).__module__ not in _BY_NAME:
+        if isinstance(value, Mapping):
             items = sorted(value.items(), key=lambda item: self._order(item[0]))
             return [self.read(type(value)), *([self.read(k), self.read(v)] for k, v in items)]
         if isinstance(value, (MethodType, BuiltinMethodType)):
@@ -104,12 +99,11 @@ class _Reader:
 
     def _once(self, thing: Any, describe: Callable[[Any], Any]) -> Any:
         if id(thing) not in self._seen:
-            self._seen[id(thing)] = len(self.parts)
-            # An address may be used again once its object is gone.
-            self._keep.append(thing)
+            # Held on to, since an address may be used again once its object is gone.
+            at, _ = self._seen[id(thing)] = len(self.parts), thing
             self.parts.append(_name(thing))
-            self.parts[self._seen[id(thing)]] = describe(thing)
-        return ["part", self._seen[id(thing)]]
+            self.parts[at] = describe(thing)
+        return ["part", self._seen[id(thing)][0]]
 
     def _named(self, value: Any, names: set[str]) -> Any:
         """The value of a global in code with these names; of a module of the user's, the attributes among them."""
@@ -133,9 +127,11 @@ class _Reader:
         names = {c for part in _codes(code) for c in (*part.co_names, *part.co_consts) if isinstance(c, str)}
         used, imported = _used(function)
         values = [[name, self._named(function.__globals__[name], names)] for name in sorted(used)]
-        modules = [self._named(_import(name), names) for name in sorted(imported)]
-        defaults = [self.read(function.__defaults__), self.read(function.__kwdefaults__)]
-        return [self._bytecode(code), defaults, closure, values, modules]
+        for name in sorted(imported):
+            with contextlib.suppress(Exception):  # The import may never run.
+                values.append([name, self._named(importlib.import_module(name), names)])
+        defaults = self.read([function.__defaults__, function.__kwdefaults__])
+        return [self._bytecode(code), defaults, closure, values]
 
     def _bytecode(self, code: CodeType) -> Any:
         """What runs, without line numbers, file names and docstrings."""
@@ -147,7 +143,7 @@ class _Reader:
 
     def _class(self, thing: type) -> Any:
         values = {name: value for name, value in vars(thing).items() if name not in _NOT_CODE}
-        return [self.read(thing.__bases__), self.read(type(thing)), self.read(values)]
+        return [self.read(part) for part in (thing.__bases__, type(thing), values)]
 
     def _object(self, value: Any) -> Any:
         from torch import Tensor, nn
@@ -155,36 +151,30 @@ class _Reader:
         from ticketlab.experiment.step import tensors_digest
 
         kind = self.read(type(value))
-        if type(value).__module__ in _BY_NAME:
-            return kind
         if isinstance(value, nn.Module):
             hidden = set(vars(nn.Module())) - {"training"}
             hooks = [*value._forward_pre_hooks.values(), *value._forward_hooks.values()]
-            held = {**value._parameters, **value._buffers}
-            tensors = [[name, self.read(tensor) if self._weights else None] for name, tensor in held.items()]
+            tensors = {**value._parameters, **value._buffers}
+            weights = list(tensors.items()) if self._weights else list(tensors)
             plain = {name: v for name, v in vars(value).items() if name not in hidden}
-            inner = list(value._modules.items())
-            return ["module", kind, tensors, *map(self.read, (inner, plain, hooks))]
+            return ["module", kind, *map(self.read, (list(value._modules.items()), weights, plain, hooks))]
         if isinstance(value, Tensor):
             return [kind, value.requires_grad, tensors_digest({"": value})]
         if hasattr(value, "__array__"):
             array = value.__array__()
-            content = (
-                self.read(array.tolist()) if array.dtype.hasobject else hashlib.sha256(array.tobytes()).hexdigest()
-            )
-            return [kind, str(array.dtype), list(array.shape), content]
-        members = {
-            n for base in type(value).__mro__ for n, v in vars(base).items() if isinstance(v, MemberDescriptorType)
-        }
+            held = array.tolist() if array.dtype.hasobject else hashlib.sha256(array.tobytes()).hexdigest()
+            return [kind, str(array.dtype), list(array.shape), self.read(held)]
+        kinds = type(value).__mro__
+        members = {n for k in kinds for n, v in vars(k).items() if isinstance(v, MemberDescriptorType)}
         if members or hasattr(value, "__dict__"):
             state = {n: getattr(value, n) for n in members if hasattr(value, n)} | getattr(value, "__dict__", {})
             return ["instance", kind, _name(value), self.read({n: v for n, v in state.items() if n not in _NOT_CODE})]
-        text = "" if hasattr(value, "__next__") else repr(value)
-        return [kind, _name(value), "" if "0x" in text else text]
+        text = repr(value)
+        return [kind, _name(value), "" if "0x" in text or hasattr(value, "__next__") else text]
 
 
 def _name(value: Any) -> str:
-    thing = value if isinstance(getattr(value, "__qualname__", None), str) else type(value)
+    thing = value if isinstance(value, (type, FunctionType, BuiltinMethodType)) else type(value)
     return f"{thing.__module__}.{thing.__qualname__}"
 
 
@@ -204,38 +194,29 @@ def _own_file(file: str) -> bool:
     import torch
 
     # What torch and ticketlab do is pinned by the numerics of a study and the revisions of its steps.
-    homes = [*map(sysconfig.get_path, ("stdlib", "platstdlib")), *map(os.path.dirname, (torch.__file__, _PACKAGE))]
+    packages = [torch.__file__, os.path.dirname(__file__)]
+    homes = [*map(sysconfig.get_path, ("stdlib", "platstdlib")), *(os.path.dirname(f) for f in packages)]
     path = Path(os.path.realpath(file))
-    installed = {"site-packages", "dist-packages"} & set(path.parts)
-    return not installed and not any(path.is_relative_to(os.path.realpath(home)) for home in homes)
+    return {"site-packages", "dist-packages"}.isdisjoint(path.parts) and not any(
+        path.is_relative_to(os.path.realpath(home)) for home in homes
+    )
 
 
-def _codes(code: CodeType) -> Iterator[CodeType]:
+def _codes(code: CodeType) -> list[CodeType]:
     """The code of a function and of those inside it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _codes(constant)
+    return [code, *(inner for c in code.co_consts if isinstance(c, CodeType) for inner in _codes(c))]
 
 
 def _used(function: FunctionType) -> tuple[set[str], set[str]]:
     """The globals that a function reads (what it also writes is its state, no constant), and its own imports."""
-    read, written, imported = set(), set(), set()
+    read: set[str] = set()
+    written, imported = read.copy(), read.copy()
     for code in _codes(function.__code__):
         steps = [i for i in dis.get_instructions(code) if i.opname != "EXTENDED_ARG"]
         for at, step in enumerate(steps):
-            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-                read.add(str(step.argval))
-            elif step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL"):
-                written.add(str(step.argval))
+            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL"):
+                (written if step.opname == "STORE_GLOBAL" else read).add(str(step.argval))
             elif step.opname == "IMPORT_NAME":
                 name = "." * int(steps[at - 2].argval) + str(step.argval)
                 imported.add(importlib.util.resolve_name(name, function.__globals__.get("__package__") or ""))
     return {n for n in read - written if n in function.__globals__} - _NOT_CODE, set(filter(_own, imported))
-
-
-def _import(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except Exception:  # The user's own module may raise anything; the import inside the function may never run.
-        return name
