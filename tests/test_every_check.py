@@ -15,8 +15,8 @@ from ticketlab.checks import CHECKS, DEFAULT, resolve
 from ticketlab.data import corruption
 from ticketlab.data.types import Split
 from ticketlab.experiment import execute
-from ticketlab.experiment.api import Prepared
 from ticketlab.experiment.plan import DENSE, ORIGINAL, Arm, Plan, Trained, plan
+from ticketlab.experiment.prepared import Prepared
 from ticketlab.experiment.run import InProcess
 from ticketlab.experiment.step import Step
 from ticketlab.experiment.store import Store

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from ticketlab import Recipe
 from ticketlab.data.types import Data, Split
 from ticketlab.data.user import from_user
-from ticketlab.experiment.api import Prepared, prepare
 from ticketlab.experiment.execute import Context
 from ticketlab.experiment.factory import Factory
+from ticketlab.experiment.prepare import prepare
+from ticketlab.experiment.prepared import Prepared
 from ticketlab.experiment.step import Step
 
 RECIPE = Recipe(epochs=2, batch_size=10, lr=0.1, augment=False)

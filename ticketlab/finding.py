@@ -8,9 +8,10 @@ from typing import Any
 
 from ticketlab.engine.recipe import Recipe
 from ticketlab.errors import InputError
-from ticketlab.experiment.api import MethodLike, as_data, prepare
+from ticketlab.experiment.api import as_data
 from ticketlab.experiment.factory import ModelLike
 from ticketlab.experiment.plan import ORIGINAL, Arm, plan
+from ticketlab.experiment.prepare import MethodLike, prepare
 from ticketlab.experiment.run import InProcess
 from ticketlab.program import Ticket
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 import ticketlab
 from ticketlab.errors import InputError
 from ticketlab.experiment import execute
-from ticketlab.experiment.api import reopen
 from ticketlab.experiment.plan import ORIGINAL, Arm
+from ticketlab.experiment.prepared import reopen
 
 
 @pytest.mark.parametrize("method", ["lottery,rewind=1", "imp,rewind=1,rounds=2"])

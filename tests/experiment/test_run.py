@@ -12,7 +12,7 @@ import torch
 from ticketlab.engine import train as engine
 from ticketlab.errors import InputError
 from ticketlab.experiment import execute
-from ticketlab.experiment.api import Prepared
+from ticketlab.experiment.prepared import Prepared
 from ticketlab.experiment.store import Store
 from ticketlab.methods import Method
 from ticketlab.program import Rewind, Train, rewound

@@ -16,7 +16,7 @@ from torch import nn
 import ticketlab
 from ticketlab.errors import InputError
 from ticketlab.experiment import execute
-from ticketlab.experiment.api import reopen
+from ticketlab.experiment.prepared import reopen
 from ticketlab.experiment.study import Study
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections import Counter
 from pathlib import Path
@@ -14,8 +15,9 @@ from rich.console import Console
 from ticketlab.data.load import load
 from ticketlab.engine.recipe import adjusted, default_for
 from ticketlab.errors import InputError
-from ticketlab.experiment.api import Prepared, check_jobs, prepare, shell
 from ticketlab.experiment.identity import digest
+from ticketlab.experiment.prepare import prepare
+from ticketlab.experiment.prepared import Prepared, check_jobs
 from ticketlab.experiment.results import as_json
 from ticketlab.experiment.study import Study
 from ticketlab.report import require
@@ -154,3 +156,8 @@ def _clock(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def shell(arguments: list[str]) -> str:
+    """A command line as one would type it."""
+    return shlex.join(["ticketlab", *arguments])

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ticketlab.errors import InputError
-from ticketlab.experiment.api import reopen
+from ticketlab.experiment.prepared import reopen
 from ticketlab.experiment.results import as_json
 from ticketlab.packing import write_atomically
 from ticketlab.report import tables
