@@ -29,7 +29,7 @@ def kth_largest(scores: Sequence[Tensor], k: int) -> float:
     low, high, k, count = _top_range(parts, k, double)
     for shift in (32, 16, 0) if double else (0,):
         if count <= _FEW:
-            keys = torch.cat(list(_keys(parts, low, high, double)))
+            keys = _gathered(parts, low, high, double, count)
             return _to_float(int(keys.kthvalue(count - k + 1).values), double)
         # The range around zero is twice as wide as the others.
         bins = ((high - low) >> shift) + 1
@@ -82,6 +82,17 @@ def _keys(parts: Sequence[Tensor], low: int, high: int, double: bool) -> Iterato
             keys = bits ^ (bits >> last).bitwise_and_(torch.iinfo(integer).max)
             # Where the range ends just below zero, its bound is -0.0, which lets every zero pass.
             yield keys[keys <= high] if high == -1 else keys
+
+
+def _gathered(parts: Sequence[Tensor], low: int, high: int, double: bool, count: int) -> Tensor:
+    """The keys in the range, in one tensor made beforehand: small pieces kept between large ones that are freed would
+    scatter the memory, by half a gigabyte for a billion scores."""
+    gathered = torch.empty(count, dtype=torch.int64 if double else torch.int32, device=parts[0].device)
+    filled = 0
+    for keys in _keys(parts, low, high, double):
+        gathered[filled : filled + len(keys)] = keys
+        filled += len(keys)
+    return gathered
 
 
 def _where(chunk: Tensor, wanted: Tensor) -> Tensor:
