@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ticketlab.data.load import load
 from ticketlab.data.types import Data, Split
 from ticketlab.errors import InputError
-from ticketlab.models.registry import MODELS, build, check_fit
+from ticketlab.models.fit import check_fit
+from ticketlab.models.registry import MODELS, build
 
 FACTORIES = """
 import torch

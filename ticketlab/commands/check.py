@@ -19,12 +19,13 @@ from ticketlab.experiment.identity import digest
 from ticketlab.experiment.prepare import prepare
 from ticketlab.experiment.prepared import Prepared, check_jobs
 from ticketlab.experiment.results import as_json
+from ticketlab.experiment.settings import before_any_run
 from ticketlab.experiment.study import Study
 from ticketlab.report import require
 from ticketlab.report.html import write as write_html
 from ticketlab.report.progress import Progress
 from ticketlab.report.terminal import render
-from ticketlab.stats import Settings, feasible, resolve_margin
+from ticketlab.stats import feasible
 
 
 def run_check(options: argparse.Namespace, arguments: list[str]) -> int:
@@ -128,22 +129,8 @@ def _print_plan(prepared: Prepared, jobs: int, console: Console) -> None:
     for entry in prepared.plan.not_applicable:
         console.print(f"not applicable: {entry['method']}, {entry['check']}: {entry['why']}", highlight=False)
     family = sum(1 for arm in prepared.plan.arms if arm.seed == 0 and arm.check not in ("original", "dense"))
-    wanted = study.statistics
-    # The margin may be a share of what the dense net gains; nothing ran yet, so a perfect net stands in.
-    margin = resolve_margin(wanted["margin"], study.data["test"], study.data["chance"], [100.0])
-    settings = Settings(
-        test_size=study.data["test"],
-        chance=study.data["chance"],
-        dense=None,
-        margin=margin,
-        alpha=wanted["alpha"],
-        looks=tuple(wanted["looks"]),
-        weights=tuple(wanted["weights"]),
-        multiplicity=wanted["multiplicity"],
-        family=wanted["family"],
-        test=wanted["test"],
-    )
-    console.print(f"a family of {family} comparisons, margin about {margin:.2f} points:", highlight=False)
+    settings = before_any_run(study.statistics, study.data["test"], study.data["chance"])
+    console.print(f"a family of {family} comparisons, margin about {settings.margin:.2f} points:", highlight=False)
     for row in feasible(settings, max(family, 1)):
         console.print(
             f"  {row.seeds} seeds: 'does not use' is possible up to sd {row.sd_equiv:.2f} of the differences, "

@@ -11,6 +11,7 @@ from typing import Any
 from ticketlab.data.types import Data
 from ticketlab.data.user import from_user
 from ticketlab.engine.recipe import Recipe
+from ticketlab.errors import unknown
 from ticketlab.experiment.factory import ModelLike
 from ticketlab.experiment.prepare import MethodLike, prepare
 from ticketlab.experiment.prepared import Progress
@@ -56,8 +57,6 @@ def check(
     """
     known = {"alpha", "final", "multiplicity", "family", "test", "per_class", "device", "command"}
     if set(settings_) - known:
-        from ticketlab.errors import unknown
-
         raise unknown("setting of check", sorted(set(settings_) - known)[0], sorted(known))
     with tempfile.TemporaryDirectory(prefix="ticketlab-") as scratch:
         prepared = prepare(

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ticketlab import seeding, spec
+from ticketlab.budget import check_sparsity
 from ticketlab.checks import resolve as resolve_check
 from ticketlab.checks.registry import resolve_all
 from ticketlab.data.types import Data
@@ -27,6 +28,7 @@ from ticketlab.experiment.study import Study
 from ticketlab.methods import METHODS, Method
 from ticketlab.models.fit import check_fit
 from ticketlab.parameters import prunable
+from ticketlab.pruning import planned_budget
 from ticketlab.scoring import ScoreFunction
 
 MethodLike = str | Method | ScoreFunction
@@ -150,8 +152,6 @@ def _label(method: MethodLike, own: dict[str, Method]) -> str:
 
 
 def _sparsity(value: Any) -> float:
-    from ticketlab.budget import check_sparsity
-
     # Scalars of numpy and torch are numbers too; in single precision they have seven digits.
     number = float(f"{float(value):.7g}") if hasattr(value, "item") and not isinstance(value, float) else value
     check_sparsity(number)
@@ -171,8 +171,6 @@ def _first_look(study: Study) -> int:
 
 def _check_budgets(study: Study, model: nn.Module, own: dict[str, Method]) -> None:
     """Let every budget that can fail do so now: those that need no score."""
-    from ticketlab.pruning import planned_budget
-
     others = list(filter(None, (resolve_check(c).versus for c in study.checks)))
     for sparsity in study.sparsities:
         kept = {}

@@ -16,6 +16,7 @@ from ticketlab import stats
 from ticketlab.checks import resolve as resolve_check
 from ticketlab.errors import InputError
 from ticketlab.experiment.plan import DENSE, ORIGINAL, Arm, Plan, Trained, method_of
+from ticketlab.experiment.settings import judging
 from ticketlab.experiment.store import Store
 from ticketlab.experiment.study import Study
 from ticketlab.methods import Method
@@ -90,16 +91,7 @@ def _settings(study: Study, dense: list[float]) -> tuple[stats.Settings | None, 
         # Fixed before the first run, it turned out finer than the test set because the dense net is poor.
         margin = 300 / test
         rule += f", raised to three of {test} test images"
-    names = ("alpha", "multiplicity", "family", "test")
-    return stats.Settings(
-        test_size=test,
-        chance=study.data["chance"],
-        dense=tuple(dense) or None,
-        margin=margin,
-        looks=tuple(wanted["looks"]),
-        weights=tuple(wanted["weights"]),
-        **{k: wanted[k] for k in names},
-    ), rule
+    return judging(wanted, test, study.data["chance"], margin, tuple(dense) or None), rule
 
 
 def _waiting(verdict: stats.Verdict) -> stats.Verdict:

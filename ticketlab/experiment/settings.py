@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -66,21 +67,7 @@ def statistics(
 ) -> dict[str, Any]:
     """How verdicts will be reached. A margin that the test set cannot resolve is refused here, before any run."""
     looks, weights = stats.plan_looks(seeds, final=final)
-    # The best that a dense net can do bounds a margin given as a share of what it gains over chance.
-    bound = stats.resolve_margin(margin, test_size, chance, [100.0])
-    stats.Settings(
-        test_size=test_size,
-        chance=chance,
-        dense=None,
-        margin=bound,
-        alpha=alpha,
-        looks=looks,
-        weights=weights,
-        multiplicity=multiplicity,  # type: ignore[arg-type]
-        family=family,  # type: ignore[arg-type]
-        test=test,  # type: ignore[arg-type]
-    )
-    return {
+    wanted = {
         "alpha": alpha,
         "margin": margin,
         "looks": list(looks),
@@ -89,3 +76,26 @@ def statistics(
         "family": family,
         "test": test,
     }
+    before_any_run(wanted, test_size, chance)
+    return wanted
+
+
+def before_any_run(wanted: Mapping[str, Any], test_size: int, chance: float) -> stats.Settings:
+    """The settings with the widest margin that is possible: a share of what a perfect net would gain over chance."""
+    margin = stats.resolve_margin(wanted["margin"], test_size, chance, [100.0])
+    return judging(wanted, test_size, chance, margin)
+
+
+def judging(
+    wanted: Mapping[str, Any], test_size: int, chance: float, margin: float, dense: tuple[float, ...] | None = None
+) -> stats.Settings:
+    """The settings for verdicts from a study's plain ``statistics``; ``margin`` is resolved, in points."""
+    return stats.Settings(
+        test_size=test_size,
+        chance=chance,
+        dense=dense,
+        margin=margin,
+        looks=tuple(wanted["looks"]),
+        weights=tuple(wanted["weights"]),
+        **{name: wanted[name] for name in ("alpha", "multiplicity", "family", "test")},
+    )

@@ -17,8 +17,6 @@ from ticketlab.errors import InputError, unknown
 if TYPE_CHECKING:
     from torch import nn
 
-    from ticketlab.data.types import Data
-
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -132,13 +130,3 @@ def _current_directory_importable() -> Iterator[None]:
     finally:
         if here in sys.path:
             del sys.path[len(sys.path) - 1 - sys.path[::-1].index(here)]
-
-
-def check_fit(model: nn.Module, data: Data) -> None:
-    """Raise InputError unless the model takes this data's inputs and gives (N, classes) finite numbers.
-
-    One forward pass of two examples in eval mode; the model and torch's random state are left as they were.
-    """
-    from ticketlab.models.fit import check_fit
-
-    check_fit(model, data)
