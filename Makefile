@@ -31,8 +31,8 @@ test: .venv/ready ## lint, types and the test suite
 test-slow: .venv/ready ## the long tests too
 	@$(BIN)/python -m pytest -q -n 2 -m '' $(ARGS)
 
-bench: .venv/ready ## every benchmark, with its target
-	@for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+bench: .venv/ready ## every benchmark in one table, with the targets (20 minutes; leave the machine alone)
+	@$(BIN)/python benchmarks/support/table.py
 
 clean: ## remove what was built; studies under runs/ stay
 	rm -rf .venv build dist *.egg-info .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -17,7 +17,7 @@ from torch import nn
 from ticketlab.cli import main
 
 STUDY = ["--data", "digits", "--limit-train", "60", "--limit-test", "40", "--model", "tiny:net", "--epochs", "2"]
-STUDY += ["--batch-size", "15", "--margin", "20", "--seeds", "3", "--sparsity", "0.5", "--jobs", "1"]
+STUDY += ["--batch-size", "6", "--margin", "20", "--seeds", "3", "--sparsity", "0.5", "--jobs", "1"]
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def trained(*arguments: Any, **options: Any) -> Any:
         raise AssertionError("a training was started")
 
-    monkeypatch.setattr("ticketlab.experiment.execute.train", trained)
+    monkeypatch.setattr("ticketlab.experiment.execute.train_jobs", trained)
 
 
 def run(*arguments: str) -> int:
@@ -104,7 +104,13 @@ BAD: list[tuple[list[str], list[str]]] = [
     (["snip", "--alpha", "0"], ["an alpha between 0 and 1, got 0"]),
     (["snip", "--alpha", "nan"], ["an alpha between 0 and 1, got nan"]),
     (["snip", "--epochs", "0"], ["asked for epochs 0"]),
-    (["snip", "--epochs", "1.5"], ["invalid int value: '1.5'"]),
+    (["snip", "--epochs", "many"], ["invalid float value: 'many'"]),
+    (["snip", "--epochs", "0.01"], ["0.01 epochs", "steps"]),
+    (["snip", "--warmup", "2"], ["2 epochs of warm-up", "recipe of 2 epochs"]),
+    (["snip", "--engine", "tunde"], ["'tunde'", "tuned"]),
+    (["snip", "--engine", "stacked:0"], ["'stacked:0'", "1 to 256"]),
+    (["snip", "--precision", "fp16"], ["'fp16'", "fp32"]),
+    (["snip", "--precision", "tf32"], ["tf32", "cpu"]),
     (["snip", "--lr", "nan"], ["asked for lr nan"]),
     (["snip", "--schedule", "cosin"], ["'cosin'", "'cosine'"]),
     (["snip", "--limit-train", "0"], ["asked to keep 0"]),
@@ -275,16 +281,16 @@ def test_an_interrupted_study(here: Path, capsys: pytest.CaptureFixture[str], mo
     asked = ["check", *_with_defaults(["snip"]), "--checks", "rearrange", "--out", "study", "--json"]
     from ticketlab.experiment import execute
 
-    train, calls = execute.train, []
+    train_jobs, calls = execute.train_jobs, []
 
     def stopped(*arguments: Any, **options: Any) -> Any:
         calls.append(1)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return train(*arguments, **options)
+        return train_jobs(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(execute, "train", stopped)
+        patch.setattr(execute, "train_jobs", stopped)
         assert run(*asked) == 130
     out, err = capsys.readouterr()
     assert out == "" and "goes on from there" in err
@@ -295,7 +301,7 @@ def test_an_interrupted_study(here: Path, capsys: pytest.CaptureFixture[str], mo
     assert not json.loads(capsys.readouterr().out)["complete"]
     calls.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(execute, "train", lambda *a, **k: calls.append(1) or train(*a, **k))
+        patch.setattr(execute, "train_jobs", lambda *a, **k: calls.append(1) or train_jobs(*a, **k))
         assert run(*asked) == 0
     assert json.loads(capsys.readouterr().out)["complete"] and len(calls) == 9 - 3
 

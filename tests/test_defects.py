@@ -18,10 +18,12 @@ from ticketlab.cli import parser
 from ticketlab.data import corruption
 from ticketlab.data.batches import epoch_batches, prepare, scoring_batches
 from ticketlab.data.types import Augment, Data
+from ticketlab.engine.job import Job
+from ticketlab.engine.kinds import open_engine
 from ticketlab.engine.recipe import Recipe
-from ticketlab.engine.train import train
+from ticketlab.engine.train import train_jobs
 from ticketlab.errors import InputError
-from ticketlab.experiment.execute import tampered
+from ticketlab.experiment.context import tampered
 from ticketlab.experiment.plan import ORIGINAL, Arm, plan
 from ticketlab.experiment.run import InProcess
 from ticketlab.mask import Mask
@@ -356,7 +358,9 @@ def test_nothing_of_a_layer_is_lost() -> None:
 
 
 def trained(model: nn.Module, mask: Mask | None, recipe: Recipe = tiny.RECIPE, **more: Any) -> Any:
-    return train(model, mask, more.pop("data", DATA), more.pop("split", DATA.train), recipe, 0, **more)
+    data = more.pop("data", DATA)
+    job = Job(state(model), mask, 0, **more)
+    return train_jobs(open_engine("tuned", model, data, recipe), [job], data, recipe)[0]
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
@@ -466,7 +470,8 @@ def test_corruption_never_reaches_the_last_training_also_on_resume(tmp_path: Pat
             model = net(3)
             model.load_state_dict(study.store.tensors(result.start.weights, "weights"))
             mask = study.store.mask(result.start.mask or "")
-            again = train(model, mask, DATA, DATA.train, tiny.RECIPE, arm.seed)
+            job = Job(state(model), mask, arm.seed)
+            (again,) = train_jobs(open_engine("tuned", model, DATA, tiny.RECIPE), [job], DATA, tiny.RECIPE)
             assert torch.equal(again.correct, study.store.tensors(result.final, "correct")["correct"])
 
 

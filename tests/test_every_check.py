@@ -14,7 +14,7 @@ from ticketlab import pruning, select
 from ticketlab.checks import CHECKS, DEFAULT, resolve
 from ticketlab.data import corruption
 from ticketlab.data.types import Split
-from ticketlab.experiment import execute
+from ticketlab.experiment import context, execute
 from ticketlab.experiment.plan import DENSE, ORIGINAL, Arm, Plan, Trained, plan
 from ticketlab.experiment.prepared import Prepared
 from ticketlab.experiment.run import InProcess
@@ -129,7 +129,7 @@ def test_control_says_what_was_done(ran: Ran, method: str, check: str) -> None:
 
 def _compare_with_variant(ran: Ran, check: str, facts: dict[str, Any]) -> None:
     clean = ran.train_before
-    variant, _ = execute.tampered(ran.study.context.data, check, 0)
+    variant, _ = context.tampered(ran.study.context.data, check, 0)
     if check == "half-data":
         assert len(variant) == 30 and facts["images_kept"] == 0.5
         return

@@ -138,7 +138,7 @@ def test_pages_that_cannot_be_written_cost_nothing(
 ) -> None:
     (here / "folder").mkdir()
     (here / "file").write_text("")
-    monkeypatch.setattr("ticketlab.experiment.execute.train", trained)
+    monkeypatch.setattr("ticketlab.experiment.execute.train_jobs", trained)
     for path in ("folder", "file/page.html", "file/deep/page.html"):
         assert main(["check", "snip", *STUDY, "--html", path]) == 2
         message = capsys.readouterr().err

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ticketlab import Recipe
 from ticketlab.data.types import Data, Split
 from ticketlab.data.user import from_user
-from ticketlab.experiment.execute import Context
+from ticketlab.experiment.context import Context
 from ticketlab.experiment.factory import Factory
 from ticketlab.experiment.prepare import prepare
 from ticketlab.experiment.prepared import Prepared

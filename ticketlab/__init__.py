@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ticketlab.diagnosis import Diagnosis as Diagnosis
     from ticketlab.diagnosis import diagnose as diagnose
     from ticketlab.enforcement import enforce as enforce
+    from ticketlab.engine.job import Trained as Trained
     from ticketlab.engine.recipe import Recipe as Recipe
     from ticketlab.errors import EmptyLayerWarning as EmptyLayerWarning
     from ticketlab.errors import InputError as InputError
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from ticketlab.program import Ticket as Ticket
     from ticketlab.pruning import prune as prune
     from ticketlab.scoring import Scoring as Scoring
+    from ticketlab.ticket_file import TicketFile as TicketFile
+    from ticketlab.ticket_file import load_ticket as load_ticket
+    from ticketlab.training import train as train
 
 __version__ = "0.1.0"
 
@@ -46,6 +50,10 @@ _HOMES = {
     "Ticket": "program",
     "prune": "pruning",
     "Scoring": "scoring",
+    "train": "training",
+    "Trained": "engine.job",
+    "TicketFile": "ticket_file",
+    "load_ticket": "ticket_file",
 }
 
 __all__ = ["__version__", "budget", *_HOMES]

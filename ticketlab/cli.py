@@ -1,4 +1,4 @@
-"""The command line: ``ticketlab check | list | show | report``.
+"""The command line: ``ticketlab check | train | prune | bench | list | show | report``.
 
 Nothing heavy is imported before a command runs: ``--help`` must answer at once.
 """
@@ -8,20 +8,31 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-import textwrap
 import traceback
 from collections.abc import Sequence
 
 from rich_argparse import RawDescriptionRichHelpFormatter
 
+from ticketlab import arguments
 from ticketlab.errors import InputError
 
-EXAMPLES = """examples:
+EXAMPLES = """does a method find anything?
   ticketlab check snip --data digits --model conv --sparsity 0.9 --seeds 10
   ticketlab check scores:my_score snip --data cifar10 --model resnet20 --sparsity 0.9 --seeds 10
   ticketlab list methods
   ticketlab show runs/first
-  ticketlab report runs/first --html r.html --csv t.csv --latex t.tex"""
+  ticketlab report runs/first --html r.html --csv t.csv --latex t.tex
+
+a finished ticket, to use:
+  ticketlab train --method snip --sparsity 0.95 --data digits --model conv --out ticket.safetensors
+  ticketlab train --method dense --data digits --model conv --out dense.safetensors
+
+only a mask:
+  ticketlab prune --method synflow --sparsity 0.9 --data digits --model conv --out mask.safetensors
+  ticketlab prune --method magnitude --sparsity 0.9 --weights dense.safetensors --out mask.safetensors
+
+how long will it take here?
+  ticketlab bench --data cifar10 --model resnet20 --tickets 100"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,10 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns 0, 1 (a requirement is not met), 2 (bad input), 3 (an error in the program or in code of the user's own,
     with its traceback) or 130 (interrupted).
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    options = parser().parse_args(arguments)
+    typed = list(sys.argv[1:] if argv is None else argv)
+    options = parser().parse_args(typed)
     try:
-        return _run(options, arguments)
+        return _run(options, typed)
     except InputError as error:
         _complain(str(error))
         return 2
@@ -49,11 +60,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 3
 
 
-def _run(options: argparse.Namespace, arguments: list[str]) -> int:
+def _run(options: argparse.Namespace, typed: list[str]) -> int:
     if options.command == "check":
         from ticketlab.commands.check import run_check
 
-        return run_check(options, arguments)
+        return run_check(options, typed)
+    if options.command == "train":
+        from ticketlab.commands.train import run_train
+
+        return run_train(options)
+    if options.command == "prune":
+        from ticketlab.commands.prune import run_prune
+
+        return run_prune(options)
+    if options.command == "bench":
+        from ticketlab.commands.bench import run_bench
+
+        return run_bench(options)
     if options.command == "list":
         from ticketlab.commands.listing import run_list
 
@@ -80,7 +103,13 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"ticketlab {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _check(commands.add_parser("check", help="run the sanity checks of pruning methods", formatter_class=_Formatter))
+    for add, text in (
+        (arguments.check, "run the sanity checks of pruning methods"),
+        (arguments.train, "make one ticket, train it to the end and write it"),
+        (arguments.prune, "find one mask and write it"),
+        (arguments.bench, "how fast this machine trains, beside its limits"),
+    ):
+        add(commands.add_parser(add.__name__, help=text, formatter_class=_Formatter))
     listing = commands.add_parser(
         "list", help="what there is: methods, checks, models, data", formatter_class=_Formatter
     )
@@ -109,61 +138,3 @@ class _Formatter(RawDescriptionRichHelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28, width=min(110, shutil.get_terminal_size().columns) - 2)
-
-
-def _check(p: argparse.ArgumentParser) -> None:
-    p.usage = "ticketlab check METHOD [METHOD ...] [options]"
-    p.description = textwrap.fill(
-        "Trains the tickets that the methods find, and their twins found on tampered data or with tampered masks, "
-        "over several seeds, and says of every difference whether it is real, with an interval. A method is a "
-        "registered name, NAME,option=value, or module:function for a score of your own. Stopped or finished, the "
-        "same command goes on where it was.",
-        width=76,
-    )
-    p.add_argument("methods", nargs="+", metavar="METHOD", help='"snip", "grasp,temperature=1", "scores:my_score"')
-    what = p.add_argument_group("what is studied")
-    what.add_argument("--data", default="digits", help="a data set: see `ticketlab list data` (default: digits)")
-    what.add_argument("--data-dir", metavar="DIR", help="the folder with the data; never downloads then")
-    what.add_argument("--limit-train", type=int, metavar="N", help="use N training examples, class-balanced")
-    what.add_argument("--limit-test", type=int, metavar="N", help="use N test examples, class-balanced")
-    what.add_argument("--model", default="conv", help="a model, or package:factory of your own (default: conv)")
-    what.add_argument(
-        "--sparsity", type=float, nargs="+", default=[0.9], metavar="S", help="fractions removed (default: 0.9)"
-    )
-    what.add_argument(
-        "--checks", nargs="+", metavar="CHECK", help="names, versus:METHOD, or all; see `ticketlab list checks`"
-    )
-    what.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds per ticket, at least 3 (default: 5)")
-    what.add_argument("--per-class", type=int, default=10, metavar="N", help="scoring images per class (default: 10)")
-
-    how = p.add_argument_group("how tickets are trained (defaults depend on the data)")
-    how.add_argument("--epochs", type=int, metavar="N")
-    how.add_argument("--batch-size", type=int, metavar="N")
-    how.add_argument("--lr", type=float)
-    how.add_argument("--momentum", type=float)
-    how.add_argument("--weight-decay", type=float)
-    how.add_argument("--schedule", metavar="NAME", help="step (x0.1 at 1/2 and 3/4), cosine or constant")
-    how.add_argument("--no-augment", action="store_const", const=False, dest="augment", help="no crops and flips")
-
-    judge = p.add_argument_group("how verdicts are reached")
-    judge.add_argument("--margin", help='the drop that matters: points ("0.5") or a share of dense - chance ("2%%")')
-    judge.add_argument("--alpha", type=float, default=0.05, help="chance of a false claim of each kind (default: 0.05)")
-    judge.add_argument("--final", action="store_true", help="no seeds will be added later: spend all of alpha now")
-    judge.add_argument("--multiplicity", choices=["holm", "bh", "none"], default="holm")
-    judge.add_argument("--family", choices=["report", "method"], default="report")
-    judge.add_argument("--test", choices=["paired", "welch"], default="paired")
-
-    run = p.add_argument_group("running")
-    run.add_argument("--out", metavar="DIR", help="the study's folder (default: runs/ and a name made from the study)")
-    run.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one per core)")
-    run.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    run.add_argument("--dry-run", action="store_true", help="print the steps and the estimated time, run nothing")
-    run.add_argument("--html", metavar="FILE", help="where the report goes (default: report.html in the folder)")
-    run.add_argument("--json", action="store_true", help="stdout holds only the results as JSON")
-    run.add_argument(
-        "--require",
-        nargs="+",
-        default=[],
-        metavar="R",
-        help='exit 1 unless met: "snip:rearrange=uses" (or does-not-use, better, decided; CHECK@0.9)',
-    )

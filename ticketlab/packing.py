@@ -83,20 +83,21 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                     f"asked for a mask in {path}, got format {header.get('format')!r}; masks say {FORMAT!r}. "
                     "Write one with Mask.save."
                 )
-            shapes = _shapes(header.get("shapes", ""))
+            shapes = read_shapes(header.get("shapes", ""))
             fingerprint = json.loads(header.get("fingerprint", "{}"))
             if not isinstance(fingerprint, dict):
                 raise ValueError("the fingerprint is not an object")
             if set(file.keys()) != set(shapes):
                 raise ValueError("the tensors and the list of shapes differ")
-            return {name: _unpack_checked(name, file.get_tensor(name), s) for name, s in shapes.items()}, fingerprint
+            return {name: unpack_checked(name, file.get_tensor(name), s) for name, s in shapes.items()}, fingerprint
     except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, RecursionError, OSError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"asked for a mask in {path}, got a file that cannot be read: {error}.") from error
 
 
-def _shapes(text: str) -> dict[str, tuple[int, ...]]:
+def read_shapes(text: str) -> dict[str, tuple[int, ...]]:
+    """The shapes of masks by name, from JSON; ValueError or TypeError where it is damaged."""
     entries = json.loads(text)
     shapes = {}
     for name, shape in entries:
@@ -108,7 +109,8 @@ def _shapes(text: str) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _unpack_checked(name: str, bits: Tensor, shape: tuple[int, ...]) -> Tensor:
+def unpack_checked(name: str, bits: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """``unpack`` after checking that these are the bits of such a shape; ValueError if not."""
     count = math.prod(shape)
     if bits.dtype != torch.uint8 or bits.shape != ((count + 7) // 8,):
         raise ValueError(f"{name!r} holds {tuple(bits.shape)} {bits.dtype}, but its shape {shape} needs {count} bits")

@@ -56,13 +56,13 @@ def test_imp_removes_an_equal_share_of_the_rest_each_round(rounds: int, monkeypa
 
 def test_imp_ranks_trained_weights_rewound_in_every_round(monkeypatch: pytest.MonkeyPatch) -> None:
     starts = []
-    train = execute.train
+    train_jobs = execute.train_jobs
 
-    def seen(model: Any, *arguments: Any, **options: Any) -> Any:
-        starts.append({n: v.clone() for n, v in model.state_dict().items()})
-        return train(model, *arguments, **options)
+    def seen(engine: Any, jobs: Any, *arguments: Any, **options: Any) -> Any:
+        starts.extend(dict(job.weights) for job in jobs)
+        return train_jobs(engine, jobs, *arguments, **options)
 
-    monkeypatch.setattr(execute, "train", seen)
+    monkeypatch.setattr(execute, "train_jobs", seen)
     model = tiny.Net()
     ticketlab.find(model, "imp,rounds=3", 0.7, **ASKED)
     assert len(starts) == 3

@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 
-from ticketlab.engine import train as engine
+from ticketlab.engine.eager import Eager
 from ticketlab.errors import InputError
 from ticketlab.experiment import execute
 from ticketlab.experiment.prepared import Prepared
@@ -85,16 +85,16 @@ def test_a_kill_inside_a_training_leaves_no_trace(
     tmp_path: Path, alone: tuple[Prepared, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
-    one_epoch = engine._one_epoch
+    step = Eager.step
 
-    def killed(*arguments: Any) -> float:
+    def killed(*arguments: Any) -> Any:
         calls.append(1)
-        if len(calls) == 10:
+        if len(calls) == 100:
             raise KeyboardInterrupt
-        return one_epoch(*arguments)
+        return step(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "_one_epoch", killed)
+        patch.setattr(Eager, "step", killed)
         with pytest.raises(KeyboardInterrupt):
             study(tmp_path / "s").run()
     assert study(tmp_path / "s").run()["verdicts"] == alone[1]["verdicts"]
@@ -167,16 +167,17 @@ def test_what_comes_from_a_diverged_training_is_dead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rewind: int
 ) -> None:
     """The mask of a training that diverged is no mask: its ticket must not be trained as a dense net instead."""
-    train = execute.train
+    train_jobs = execute.train_jobs
 
-    def diverging(model: Any, mask: Any, data: Any, split: Any, *arguments: Any, **options: Any) -> Any:
-        assert mask is None or mask.sparsity > 0, "a dense net was trained in place of a ticket"
-        result = train(model, mask, data, split, *arguments, **options)
-        if mask is None and split is not data.train:
+    def diverging(engine: Any, jobs: Any, *arguments: Any, **options: Any) -> Any:
+        (job,) = jobs
+        assert job.mask is None or job.mask.sparsity > 0, "a dense net was trained in place of a ticket"
+        (result,) = train_jobs(engine, jobs, *arguments, **options)
+        if job.mask is None and job.split is not None:
             result.diverged_at = 1
-        return result
+        return [result]
 
-    monkeypatch.setattr(execute, "train", diverging)
+    monkeypatch.setattr(execute, "train_jobs", diverging)
     results = tiny.prepared(tmp_path / "s", [f"lottery,rewind={rewind}"], checks=["corrupted"]).run()
     tampered = [r for r in results["runs"] if r["check"] == "corrupted"]
     assert [(r["accuracy"], r["status"]) for r in tampered] == [(None, "diverged")] * 3

@@ -6,16 +6,12 @@ import argparse
 import os
 import shlex
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from ticketlab.data.load import load
-from ticketlab.engine.recipe import adjusted, default_for
-from ticketlab.errors import InputError
-from ticketlab.experiment.identity import digest
+from ticketlab.commands.common import check_writable, data_of, default_folder, recipe_of, unfinished
 from ticketlab.experiment.prepare import prepare
 from ticketlab.experiment.prepared import Prepared, check_jobs
 from ticketlab.experiment.results import as_json
@@ -27,23 +23,26 @@ from ticketlab.report.progress import Progress
 from ticketlab.report.terminal import render
 from ticketlab.stats import feasible
 
+# The options that a study may grow in, and those that do not touch its results: its default folder's name has neither.
+_MAY_GROW = {"command", "methods", "checks", "sparsity", "seeds", "final"}
+_NO_MATTER = {"out", "jobs", "dry_run", "html", "json", "require"}
+
 
 def run_check(options: argparse.Namespace, arguments: list[str]) -> int:
     """Check the input, run the study, print and write what it says."""
-    folder = Path(options.out) if options.out else default_folder(options)
+    folder = Path(options.out) if options.out else default_folder(options, _MAY_GROW | _NO_MATTER)
     jobs = options.jobs if options.jobs is not None else (os.cpu_count() or 1)
     check_jobs(jobs)
     page = Path(options.html) if options.html else folder / "report.html"
     if options.html:
-        _check_writable(page)
+        check_writable(page, "the report", "report.html")
     prepared = _prepare(options, arguments, folder)
     if options.dry_run:
         _print_plan(prepared, jobs, Console(stderr=options.json))
         return 0
     # A requirement that names what the study does not hold is an error now, not after hours of training.
     wanted = [require.parse(text, _names(prepared.study)) for text in options.require]
-    left = Counter(step.kind for step in prepared.unfinished())
-    with Progress(kinds=dict(left)) as progress:
+    with Progress(kinds=unfinished(prepared.plan.steps.values(), prepared.store)) as progress:
         results = prepared.run(jobs, progress)
     # What was computed is said first: nothing that goes wrong with the page may cost it.
     if options.json:
@@ -59,41 +58,12 @@ def run_check(options: argparse.Namespace, arguments: list[str]) -> int:
     return 1 if unmet else 0
 
 
-def _check_writable(page: Path) -> None:
-    """Refuse a page that could not be written, now and not after hours of training."""
-    asked = f"asked to write the report to {page}, got"
-    above = page.absolute().parent
-    try:
-        if page.is_dir():
-            raise InputError(f"{asked} a folder: name a file, {page / 'report.html'}.")
-        while not above.exists():
-            above = above.parent
-        if not above.is_dir():
-            raise InputError(f"{asked} {above}, which is not a folder.")
-    except OSError as error:
-        raise InputError(f"{asked} {error.strerror or error}.") from error
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise InputError(f"{asked} {above}, where nothing may be written.")
-
-
-def default_folder(options: argparse.Namespace) -> Path:
-    """runs/ and a name that says what is studied, the same for the same kind of study."""
-    may_grow = {"command", "methods", "checks", "sparsity", "seeds", "final"}
-    no_matter = {"out", "jobs", "dry_run", "html", "json", "require"}
-    kept = {k: v for k, v in vars(options).items() if k not in may_grow | no_matter}
-    tail = digest({k: repr(v) for k, v in kept.items()})[:6]
-    model = options.model.replace(":", "-").replace("/", "-")
-    return Path("runs") / f"{options.data}-{model}-{tail}"
-
-
 def _prepare(options: argparse.Namespace, arguments: list[str], folder: Path) -> Prepared:
-    changes = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "schedule", "augment")
-    recipe = adjusted(default_for(options.data), **{k: getattr(options, k) for k in changes})
-    data = load(options.data, options.data_dir, options.limit_train, options.limit_test)
+    recipe = recipe_of(options)
     return prepare(
         options.methods,
         model=options.model,
-        data=data,
+        data=data_of(options),
         sparsity=options.sparsity,
         seeds=options.seeds,
         checks=options.checks,
@@ -107,6 +77,8 @@ def _prepare(options: argparse.Namespace, arguments: list[str], folder: Path) ->
         family=options.family,
         test=options.test,
         device=options.device,
+        precision=options.precision,
+        engine=options.engine,
         command=shell(arguments),
     )
 

@@ -5,13 +5,14 @@ Every random draw comes from the generator that is passed in, on the generator's
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import pad as zero_pad
 
-from ticketlab.data.types import Data, Split
+from ticketlab.data.types import Augment, Data, Split
 from ticketlab.errors import InputError
 
 
@@ -32,24 +33,59 @@ def prepare(data: Data, inputs: Tensor, *, generator: Generator | None = None, a
 
     With `augment`, `data.augment` is applied first, with one draw for each image.
     """
-    if augment:
-        inputs = _augmented(inputs, data.augment.pad, data.augment.flip, generator)
+    if augment and (data.augment.pad or data.augment.flip):
+        drawn = draws(len(inputs), data.augment, generator).to(inputs.device)
+        inputs = augmented(inputs, drawn, data.augment.pad)
+    return normalised(data, inputs)
+
+
+def normalised(data: Data, inputs: Tensor) -> Tensor:
+    """Stored inputs as float32, normalised as the data says."""
     if data.affine is None:
         return inputs.float()
     scale, shift = (t.to(inputs.device) for t in data.affine)
     return inputs.float() * scale + shift
 
 
-def _augmented(images: Tensor, pad: int, flip: bool, generator: Generator | None) -> Tensor:
-    n, _, height, width = images.shape if pad or flip else (0, 0, 0, 0)
+@dataclass(frozen=True)
+class Draws:
+    """What augmentation does to each of N images: `crop` (2, N) row and column offsets, `flip` (N,); None: not."""
+
+    crop: Tensor | None
+    flip: Tensor | None
+
+    def to(self, device: torch.device | str) -> Draws:
+        """The same draws on `device`."""
+        return Draws(*(t if t is None else t.to(device) for t in (self.crop, self.flip)))
+
+    def part(self, where: slice) -> Draws:
+        """The draws of some of the images."""
+        return Draws(*(t if t is None else t[..., where] for t in (self.crop, self.flip)))
+
+    @staticmethod
+    def joined(parts: Sequence[Draws]) -> Draws:
+        """The draws of several batches, one after another."""
+        crops = [d.crop for d in parts if d.crop is not None]
+        flips = [d.flip for d in parts if d.flip is not None]
+        return Draws(torch.cat(crops, 1) if crops else None, torch.cat(flips) if flips else None)
+
+
+def draws(n: int, augment: Augment, generator: Generator | None) -> Draws:
+    """One draw for each of n images, on the generator's device."""
     where = generator.device if generator else None
-    if pad:
-        offsets = torch.randint(2 * pad + 1, (2, n), generator=generator, device=where).to(images.device)
+    crop = torch.randint(2 * augment.pad + 1, (2, n), generator=generator, device=where) if augment.pad else None
+    flip = torch.randint(2, (n,), generator=generator, device=where).bool() if augment.flip else None
+    return Draws(crop, flip)
+
+
+def augmented(images: Tensor, drawn: Draws, pad: int) -> Tensor:
+    """Images (N, C, H, W) cropped out of themselves padded by `pad` zeros, and flipped left to right, as drawn."""
+    if drawn.crop is not None:
+        _, _, height, width = images.shape
         windows = zero_pad(images, (pad,) * 4).unfold(2, height, 1).unfold(3, width, 1)
-        images = windows[torch.arange(n, device=images.device), :, offsets[0], offsets[1]]
-    if flip:
-        coin = torch.randint(2, (n, 1, 1, 1), generator=generator, device=where).bool().to(images.device)
-        images = torch.where(coin, images.flip(3), images)
+        images = windows[torch.arange(len(images), device=images.device), :, drawn.crop[0], drawn.crop[1]]
+    if drawn.flip is not None:
+        images = torch.where(drawn.flip.view(-1, 1, 1, 1), images.flip(3), images)
     return images
 
 

@@ -16,14 +16,15 @@ class Recipe:
     """SGD with momentum, as published for these networks (Su et al. 2020, appendix; their code's defaults).
 
     Attributes:
-        epochs: passes over the training data.
+        epochs: passes over the training data; fractions are rounded to whole steps.
         lr: the learning rate before the schedule; ``schedule`` "step" multiplies it by 0.1 at each share of the
-            training in ``drops``, "cosine" takes it to zero, "constant" leaves it.
+            training in ``drops``, "cosine" takes it to zero epoch by epoch, "constant" leaves it.
         weight_decay: on every parameter, as in the papers' code.
+        warmup: epochs in which the rate grows linearly, step by step, to what the schedule says (Goyal et al. 2017).
         augment: whether the data's own augmentation (crops, flips) is used.
     """
 
-    epochs: int = 160
+    epochs: float = 160
     batch_size: int = 64
     lr: float = 0.1
     momentum: float = 0.9
@@ -31,31 +32,35 @@ class Recipe:
     nesterov: bool = False
     schedule: str = "step"
     drops: tuple[float, ...] = (0.5, 0.75)
+    warmup: float = 0.0
     augment: bool = True
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
             raise unknown("schedule", self.schedule, SCHEDULES)
-        for name, whole in (("epochs", self.epochs), ("batch_size", self.batch_size)):
-            if isinstance(whole, bool) or not isinstance(whole, int):
-                raise InputError(f"asked for {name} {whole!r}, got a recipe that needs a whole number.")
-        for name, value, least in (
-            ("epochs", self.epochs, 1),
-            ("batch_size", self.batch_size, 1),
-            ("lr", self.lr, 0),
-            ("momentum", self.momentum, 0),
-            ("weight_decay", self.weight_decay, 0),
+        for name, value, least, kinds, what in (
+            ("epochs", self.epochs, 0, (int, float), "a number above 0"),
+            ("batch_size", self.batch_size, 1, int, "a whole number of at least 1"),
+            ("lr", self.lr, 0, (int, float), "a number of at least 0"),
+            ("momentum", self.momentum, 0, (int, float), "a number of at least 0"),
+            ("weight_decay", self.weight_decay, 0, (int, float), "a number of at least 0"),
+            ("warmup", self.warmup, 0, (int, float), "a number of at least 0"),
         ):
-            if not (math.isfinite(value) and value >= least):
-                raise InputError(f"asked for {name} {value}, got a recipe that needs at least {least}.")
-
+            number = isinstance(value, kinds) and not isinstance(value, bool)
+            if not (number and math.isfinite(value) and value >= least) or (name == "epochs" and value == 0):
+                raise InputError(f"asked for {name} {value!r}, got a recipe that needs {what}.")
+        if self.epochs == int(self.epochs):
+            # 160.0 and 160 are one recipe, with one identity.
+            object.__setattr__(self, "epochs", int(self.epochs))
         if self.nesterov and not self.momentum:
             raise InputError("asked for nesterov, got a recipe with momentum 0.")
+        if self.warmup >= self.epochs:
+            raise InputError(f"asked for {self.warmup:g} epochs of warm-up, got a recipe of {self.epochs:g} epochs.")
 
-    def lr_at(self, epoch: int) -> float:
-        """The learning rate during epoch ``epoch`` (0 is the first)."""
+    def lr_at(self, epoch: float) -> float:
+        """The scheduled learning rate at a point of the training (0 is its start), before any warm-up."""
         if self.schedule == "cosine":
-            return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
+            return self.lr * 0.5 * (1 + math.cos(math.pi * math.floor(epoch) / self.epochs))
         if self.schedule == "constant":
             return self.lr
         # The tolerance is for shares like 0.1 of 30 epochs, which floating point puts above 3.
@@ -65,6 +70,11 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """Plain values, for identities and reports."""
         return {**asdict(self), "drops": list(self.drops)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Recipe:
+        """The recipe that ``to_json`` wrote down."""
+        return cls(**{**values, "drops": tuple(values["drops"])})
 
 
 _DEFAULTS = {

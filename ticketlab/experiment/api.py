@@ -12,9 +12,10 @@ from ticketlab.data.types import Data
 from ticketlab.data.user import from_user
 from ticketlab.engine.recipe import Recipe
 from ticketlab.errors import unknown
+from ticketlab.experiment.compute import Progress
 from ticketlab.experiment.factory import ModelLike
-from ticketlab.experiment.prepare import MethodLike, prepare
-from ticketlab.experiment.prepared import Progress
+from ticketlab.experiment.groundwork import MethodLike
+from ticketlab.experiment.prepare import prepare
 
 
 def check(
@@ -47,7 +48,8 @@ def check(
         jobs: worker processes. The results do not depend on it.
         recipe: how tickets are trained; the data set's default if None.
         margin: what drop matters, in points or as a share of (dense - chance), "2%".
-        settings_: ``alpha``, ``final``, ``multiplicity``, ``family``, ``test``, ``per_class``, ``device``.
+        settings_: ``alpha``, ``final``, ``multiplicity``, ``family``, ``test``, ``per_class``, ``device``,
+            ``precision`` ("fp32", "bf16", "tf32"), ``engine`` (measured when a study begins if None).
 
     Returns:
         A :class:`Report` with ``verdicts``, ``results`` (plain values), ``html(path)`` and a readable ``str``.
@@ -55,7 +57,18 @@ def check(
     Raises:
         InputError: anything wrong with the input, before any training.
     """
-    known = {"alpha", "final", "multiplicity", "family", "test", "per_class", "device", "command"}
+    known = {
+        "alpha",
+        "final",
+        "multiplicity",
+        "family",
+        "test",
+        "per_class",
+        "device",
+        "precision",
+        "engine",
+        "command",
+    }
     if set(settings_) - known:
         raise unknown("setting of check", sorted(set(settings_) - known)[0], sorted(known))
     with tempfile.TemporaryDirectory(prefix="ticketlab-") as scratch:

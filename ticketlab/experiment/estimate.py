@@ -1,8 +1,8 @@
-"""How long a plan will take, from a few measured training steps on this machine."""
+"""How long a plan will take and what it holds in memory, from the measured speed of its engine on this machine."""
 
 from __future__ import annotations
 
-import time
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,58 +10,93 @@ from dataclasses import dataclass
 import torch
 
 from ticketlab import seeding
-from ticketlab.engine.recipe import Recipe
-from ticketlab.engine.train import _one_epoch, correct
-from ticketlab.experiment.execute import Context, numerics
+from ticketlab.engine.choose import Measurements, Speed, Work, choose
+from ticketlab.engine.memory import Memory, check_memory, estimated
+from ticketlab.experiment.conditions import Conditions
+from ticketlab.experiment.context import Context
 from ticketlab.experiment.plan import method_of
 from ticketlab.experiment.step import Step
 from ticketlab.experiment.store import Store
-from ticketlab.experiment.study import Study
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Steps by kind, how many of them are done, and seconds for the rest on ``jobs`` processes."""
+    """Steps by kind, how many of them are done, seconds for the rest on ``jobs`` processes, and bytes of a process."""
 
     steps: Mapping[str, int]
     done: int
     seconds: float
+    memory: int
 
 
-def estimate(steps: Iterable[Step], study: Study, context: Context, store: Store | None, jobs: int) -> Estimate:
-    """Count what a plan needs and time it by running a few batches of its recipe."""
+def estimate(
+    steps: Iterable[Step], conditions: Conditions, context: Context, store: Store | None, jobs: int
+) -> Estimate:
+    """Count what a plan needs, and time it by a few steps of its engine."""
     planned = list(steps)
     left = [s for s in planned if store is None or s.id not in store]
-    per_image, per_test = _measure(study.training, context)
-    n = len(context.data.train)
-    seconds = 0.0
+    speed = speed_of(conditions, context)
+    work = work_of(left, context)
+    seconds = speed.seconds(work.train_images / jobs, work.test_images / jobs) if work.tickets else 0.0
     for step in left:
+        if step.kind == "prune":
+            method, _ = method_of(step.method, context.methods)
+            images = context.data.classes * conditions.scoring["per_class"] if method.reads_data else 1
+            seconds += method.rounds * (method.passes * images / speed.train_images_s + 0.005) / jobs
+    with seeding.isolated(0, "shape"):
+        memory = estimated(context.build(), context.data, conditions.training).total(context.width)
+    return Estimate(Counter(s.kind for s in planned), len(planned) - len(left), seconds, memory)
+
+
+def work_of(steps: Iterable[Step], context: Context) -> Work:
+    """The images that the trainings among these steps go through."""
+    n, train, test, tickets = len(context.data.train), 0.0, 0.0, 0
+    for step in steps:
         if step.kind == "train":
             share = 0.5 if step.params["variant"] == "half-data" else 1.0
             epochs = step.params["until"] - step.params["start"]
-            seconds += epochs * (share * n * per_image + len(context.data.test) * per_test)
-        elif step.kind == "prune":
-            method, _ = method_of(step.method, context.methods)
-            images = context.data.classes * study.scoring["per_class"] if method.reads_data else 1
-            seconds += method.rounds * (method.passes * images * per_image + 0.005)
-    return Estimate(Counter(s.kind for s in planned), len(planned) - len(left), seconds / jobs)
+            train += epochs * share * n
+            test += epochs * len(context.data.test)
+            tickets += 1
+    return Work(train, test, tickets)
 
 
-def _measure(recipe: Recipe, context: Context, batches: int = 6) -> tuple[float, float]:
-    """Seconds per training image and per test image, medians over a few batches after a warm-up."""
-    with numerics(context.threads), seeding.isolated(0, "estimate"):
-        model = context.build().to(context.device)
-        optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=recipe.momentum)
-        size = min(recipe.batch_size, len(context.data.train))
-        part = context.data.train.take(torch.arange(size))
-        times = []
-        for _ in range(batches):
-            started = time.perf_counter()
-            _one_epoch(model, optimizer, context.data, part, recipe, 0, 0, torch.device(context.device))
-            times.append(time.perf_counter() - started)
-        few = type(context.data)(
-            context.data.name, part, part, context.data.classes, context.data.mean, context.data.std
-        )
-        started = time.perf_counter()
-        correct(model, few, torch.device(context.device))
-        return sorted(times[1:])[len(times[1:]) // 2] / size, (time.perf_counter() - started) / size
+def measurements(conditions: Conditions, context: Context) -> Measurements:
+    """What the engines were measured at for these conditions, on this machine."""
+    with seeding.isolated(0, "shape"):
+        template = context.build()
+    numerics = conditions.numerics
+    return Measurements(
+        template,
+        context.data,
+        conditions.training,
+        identity=conditions.model["identity"],
+        precision=numerics["precision"],
+        device=numerics["device"],
+        threads=numerics["threads_per_ticket"],
+    )
+
+
+def best_engine(steps: Iterable[Step], conditions: Conditions, context: Context) -> str:
+    """The engine that ends these steps first here, with one worker per core (or one on a GPU)."""
+    work = work_of(steps, context)
+    workers = 1 if torch.device(context.device).type == "cuda" else os.cpu_count() or 1
+    share = Work(work.train_images / workers, work.test_images / workers, max(1, work.tickets // workers))
+    return choose(measurements(conditions, context), share).spec
+
+
+def speed_of(conditions: Conditions, context: Context) -> Speed:
+    """The speed of the engine that is written into the conditions."""
+    return measurements(conditions, context).needed(conditions.numerics["engine"])
+
+
+def check_room(conditions: Conditions, context: Context, jobs: int) -> Memory:
+    """What one process holds, after checking that all of them fit.
+
+    Raises:
+        InputError: they do not; the message says how many tickets would.
+    """
+    with seeding.isolated(0, "shape"):
+        template = context.build()
+    where = torch.device(context.device)
+    return check_memory(template, context.data, conditions.training, width=context.width, device=where, processes=jobs)

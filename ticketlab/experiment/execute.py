@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,97 +13,39 @@ from ticketlab import seeding, select
 from ticketlab.budget import from_mask
 from ticketlab.checks import Evidence
 from ticketlab.checks import resolve as resolve_check
-from ticketlab.data import corruption
 from ticketlab.data.batches import scoring_batches
 from ticketlab.data.types import Data, Split
 from ticketlab.diagnosis import diagnose
+from ticketlab.engine.job import Job, Trained
+from ticketlab.engine.precision import numerics
 from ticketlab.engine.recipe import Recipe
-from ticketlab.engine.train import Trained, train
-from ticketlab.errors import InputError
+from ticketlab.engine.train import Keeper, train_jobs
+from ticketlab.experiment.context import Context
 from ticketlab.experiment.plan import mask_seed, method_of
 from ticketlab.experiment.step import Result, Step
 from ticketlab.experiment.store import Store
 from ticketlab.mask import Mask
-from ticketlab.methods import Method
 from ticketlab.parameters import prunable
-from ticketlab.program import CLEAN, Program, Ticket
+from ticketlab.program import Ticket
 from ticketlab.pruning import digest_of, find_mask
-
-
-@dataclass
-class Context:
-    """What steps need beside their inputs: the data, the model's factory, and methods that have no spec.
-
-    ``build`` makes a fresh model under the current global random state.
-    """
-
-    data: Data
-    build: Callable[[], nn.Module]
-    methods: Mapping[str, Method] = field(default_factory=dict)
-    device: str = "cpu"
-    threads: int = 1
-    _digest: tuple[Split, str] | None = None
-    _variants: dict[tuple[str, int], tuple[Split, dict[str, Any]]] = field(default_factory=dict)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What worker processes get: programs shape the plan, which is made already, and may be lambdas."""
-        methods = {name: replace(method, program=_planned) for name, method in self.methods.items()}
-        return {**self.__dict__, "methods": methods, "_variants": {}, "_digest": None}
-
-    def split(self, variant: str, seed: int) -> tuple[Split, dict[str, Any]]:
-        """The training data in a variant, and what tampering changed. The last one made is kept in memory."""
-        if variant == CLEAN:
-            return self.data.train, {}
-        if (variant, seed) not in self._variants:
-            self._variants.clear()
-            self._variants[variant, seed] = tampered(self.data, variant, seed)
-        return self._variants[variant, seed]
-
-    def digest(self, split: Split) -> str:
-        """A hash of the examples themselves, computed once for the clean split and the last tampered one."""
-        if split is self.data.train:
-            return self.data.fingerprint[:16]
-        if self._digest is None or self._digest[0] is not split:
-            self._digest = split, digest_of([split.inputs, split.targets])
-        return self._digest[1]
-
-
-def _planned(sparsity: float, options: Mapping[str, Any]) -> Program:
-    raise AssertionError("a worker plans nothing")
-
-
-def tampered(data: Data, variant: str, seed: int) -> tuple[Split, dict[str, Any]]:
-    """The training split in a tampered variant, and the facts of what changed."""
-    draw = seeding.generator(seed, "data", variant)
-    if variant == "half-data":
-        return corruption.half(data.train, draw)
-    if variant == "random-pixels":
-        return corruption.random_pixels(data.train, draw)
-    if variant == "random-labels":
-        return corruption.random_labels(data.train, data.classes, draw)
-    if variant == "corrupted":
-        return corruption.corrupted(data.train, data.classes, draw)
-    raise InputError(f"asked for data variant {variant!r}, got no such variant.")
-
-
-@contextmanager
-def numerics(threads: int) -> Iterator[None]:
-    """Run with the study's number of threads, which decides the last bits of sums, then put the old one back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    # fp32 means fp32: cuDNN would take TF32 for convolutions, and the fastest algorithm of the day.
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
 
 
 def execute(step: Step, context: Context, store: Store) -> Result:
     """Run one step on the stored results of its inputs."""
-    run = {"init": _init, "data": _data, "train": _train, "prune": _prune, "transform": _transform, "control": _control}
-    with numerics(context.threads):
+    run = {"init": _init, "data": _data, "prune": _prune, "transform": _transform, "control": _control}
+    if step.kind == "train":
+        return execute_pack([step], context, store)[0]
+    with numerics(context.threads, context.precision):
         return run[step.kind](step, context, store)
+
+
+def execute_pack(steps: Sequence[Step], context: Context, store: Store) -> list[Result]:
+    """Run several training steps together; each result is what it would be alone."""
+    with numerics(context.threads, context.precision):
+        lost = [_lost(step, store) for step in steps]
+        going = [step for step, epoch in zip(steps, lost, strict=True) if epoch is None]
+        trained = iter(_train(going, context, store) if going else [])
+        return [next(trained) if epoch is None else _diverged(context.data, epoch) for epoch in lost]
 
 
 def _init(step: Step, context: Context, store: Store) -> Result:
@@ -119,38 +59,52 @@ def _data(step: Step, context: Context, store: Store) -> Result:
     return Result({"facts": changed})
 
 
-def _train(step: Step, context: Context, store: Store) -> Result:
-    params = step.params
-    if (epoch := _lost(step, store)) is not None:
-        return _diverged(context.data, epoch)
-    model = _loaded(step, context, store)
-    split, _ = context.split(params["variant"], params["seed"])
-    result = train(
-        model.to(context.device),
-        store.mask(step.inputs["mask"]) if "mask" in step.inputs else None,
-        context.data,
-        split,
-        Recipe(**{**params["recipe"], "drops": tuple(params["recipe"]["drops"])}),
-        params["seed"],
-        start=params["start"],
-        until=params["until"],
+def _train(steps: Sequence[Step], context: Context, store: Store) -> list[Result]:
+    splits = [context.split(step.params["variant"], step.params["seed"])[0] for step in steps]
+    read = [context.digest(split) for split in splits]
+    moved = {id(split): split.to(context.device) for split in splits if split is not context.data.train}
+    jobs = [_job(step, moved.get(id(split)), store) for step, split in zip(steps, splits, strict=True)]
+    keeper = _keeper(store)
+    recipe = Recipe.from_json(steps[0].params["recipe"])
+    names = [step.id for step in steps]
+    results = train_jobs(context.opened(recipe), jobs, context.resident, recipe, names, keeper)
+    return [_trained(r, step, digest) for r, step, digest in zip(results, steps, read, strict=True)]
+
+
+def _keeper(store: Store) -> Keeper:
+    return Keeper(store.folder / "unfinished")
+
+
+def forget_unfinished(steps: Sequence[Step], store: Store) -> None:
+    """Remove the checkpoints of trainings whose results are stored."""
+    _keeper(store).forget(step.id for step in steps if step.kind == "train")
+
+
+def _job(step: Step, split: Split | None, store: Store) -> Job:
+    return Job(
+        weights=store.tensors(step.inputs["weights"], "weights"),
+        mask=store.mask(step.inputs["mask"]) if "mask" in step.inputs else None,
+        seed=step.params["seed"],
+        split=split,
+        start=step.params["start"],
+        until=step.params["until"],
         momentum=store.tensors(step.inputs["momentum"], "momentum") if "momentum" in step.inputs else None,
     )
-    return _trained(result, keep=params["keep"], read=context.digest(split))
 
 
-def _trained(result: Trained, keep: bool, read: str) -> Result:
+def _trained(result: Trained, step: Step, read: str) -> Result:
     best = max((e["accuracy"] for e in result.history), default=None)
     facts = {
         "accuracy": None if math.isnan(result.accuracy) else result.accuracy,
         "best": best,
-        "epochs": len(result.history),
+        "epochs": result.history[-1]["epoch"] - step.params["start"] if result.history else 0,
         "diverged_at": result.diverged_at,
+        "diverged_step": result.diverged_step,
         "history": result.history,
         "facts": {"read": read},
     }
     tensors = {"correct": {"correct": result.correct}}
-    if keep:
+    if step.params["keep"]:
         tensors |= {"weights": result.weights, "momentum": result.momentum}
     return Result(facts, tensors=tensors)
 

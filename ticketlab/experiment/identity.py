@@ -148,7 +148,7 @@ class _Reader:
     def _object(self, value: Any) -> Any:
         from torch import Tensor, nn
 
-        from ticketlab.experiment.step import tensors_digest
+        from ticketlab.contents import tensors_digest
 
         kind = self.read(type(value))
         if isinstance(value, nn.Module):

@@ -9,7 +9,9 @@ from typing import Any
 from ticketlab import seeding, spec
 from ticketlab.checks import Check
 from ticketlab.checks import resolve as resolve_check
+from ticketlab.engine.schedule import Schedule
 from ticketlab.errors import InputError
+from ticketlab.experiment.conditions import Conditions
 from ticketlab.experiment.identity import source
 from ticketlab.experiment.step import Step
 from ticketlab.experiment.study import Study
@@ -40,8 +42,8 @@ class Reference:
 
     weights: str
     mask: str | None = None
-    at: int = 0
-    seen: int = 0
+    at: float = 0
+    seen: float = 0
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Trained:
 
     start: Reference
     final: str
-    seen: int
+    seen: float
     data: str | None = None
     read: str | None = None
     control: str | None = None
@@ -96,7 +98,7 @@ def plan(study: Study, methods: Mapping[str, Method] | None = None, seeds: Itera
     Raises:
         InputError: an unknown method, option or check.
     """
-    planner = _Planner(study, methods or {})
+    planner = Planner(study, methods or {})
     for seed in range(study.seeds) if seeds is None else seeds:
         planner.dense(seed)
         for sparsity in study.sparsities:
@@ -107,29 +109,35 @@ def plan(study: Study, methods: Mapping[str, Method] | None = None, seeds: Itera
     return planner.plan
 
 
-class _Planner:
-    def __init__(self, study: Study, methods: Mapping[str, Method]) -> None:
-        self.study = study
+class Planner:
+    """Plans arms one by one under the same conditions; what they share is planned once."""
+
+    def __init__(self, conditions: Conditions, methods: Mapping[str, Method]) -> None:
+        self.conditions = conditions
         self.plan = Plan()
         self._methods = methods
         self._identities: dict[str, dict[str, Any]] = {}
 
-    def dense(self, seed: int) -> None:
+    def dense(self, seed: int) -> Trained:
+        """The net with all of its weights."""
         start = Reference(self._init(seed))
         final = self._train(start, seed, f"dense, seed {seed}", keep=True)
-        self.plan.arms[Arm("", DENSE, None, seed)] = Trained(start, final.weights, final.seen)
+        arm = self.plan.arms[Arm("", DENSE, None, seed)] = Trained(start, final.weights, final.seen)
+        return arm
 
-    def original(self, name: str, sparsity: float, seed: int) -> Trained:
+    def original(self, name: str, sparsity: float, seed: int, keep: bool = False) -> Trained:
+        """The method's ticket; with ``keep``, its last training leaves the weights behind."""
         arm = Arm(name, ORIGINAL, sparsity, seed)
         if arm not in self.plan.arms:
-            self.plan.arms[arm] = self._compile(name, self._program(name, sparsity), sparsity, seed, arm)
+            self.plan.arms[arm] = self._compile(name, self._program(name, sparsity), sparsity, seed, arm, keep)
         return self.plan.arms[arm]
 
     def tampered(self, name: str, check: Check, sparsity: float, seed: int) -> None:
+        """The method's ticket under a check, and the check's control; or why the check does not apply."""
         method, _ = self._method(name)
         program = self._program(name, sparsity)
         why = check.applies(method, program)
-        if check.edit.transform == "reinit" and not self.study.model["drawn"]:
+        if check.edit.transform == "reinit" and not self.conditions.model["drawn"]:
             why = "the model came with its weights: there is no other draw of them"
         if check.versus == name:
             why = "a method is not compared with itself"
@@ -149,7 +157,9 @@ class _Planner:
 
     # One stage after another: each turns a reference into the next.
 
-    def _compile(self, name: str, program: Program, sparsity: float, seed: int, arm: Arm) -> Trained:
+    def _compile(
+        self, name: str, program: Program, sparsity: float, seed: int, arm: Arm, keep: bool = False
+    ) -> Trained:
         label = f"{name}{'' if arm.check == ORIGINAL else ' · ' + arm.check}, {100 * sparsity:g}%, seed {seed}"
         last = last_training(program)
         saved = self._checkpoints(program, seed)
@@ -164,36 +174,36 @@ class _Planner:
                 now = replace(now, mask=self._prune(now, stage, name, sparsity, seed, label))
                 read = read or (now.mask if self._reads_batches(name) else None)
             elif isinstance(stage, Rewind):
-                now = replace(saved[int(stage.to)], mask=now.mask)
+                now = replace(saved[self._step(stage.to)], mask=now.mask)
             else:
                 now = self._transform(now, stage, seed, label)
-        final = self._train(now, seed, label, keep=False, until=_end(program[last]))
+        final = self._train(now, seed, label, keep=keep, until=self._end(program[last]))
         return Trained(now, final.weights, final.seen, data, read)
 
-    def _checkpoints(self, program: Program, seed: int) -> dict[int, Reference]:
+    def _checkpoints(self, program: Program, seed: int) -> dict[float, Reference]:
         """What the program rewinds to: the dense net after so many epochs on *clean* data.
 
         A check that tampers with the data tampers with how the mask is found, never with where the ticket starts from.
         """
-        epochs = self.study.training.epochs
-        saved = {0: Reference(self._init(seed))}
+        epochs = self.conditions.training.epochs
+        saved: dict[float, Reference] = {0: Reference(self._init(seed))}
         now = saved[0]
         for target in sorted({stage.to for stage in program if isinstance(stage, Rewind)}):
-            if not (target == int(target) and 0 <= target < epochs):
+            if not 0 <= target < epochs:
                 raise InputError(
-                    f"asked to rewind to epoch {target:g}, got a recipe of {epochs} epochs: 0 to {epochs - 1}."
+                    f"asked to rewind to epoch {target:g}, got a recipe of {epochs} epochs: 0 up to, not including, it."
                 )
-            if target:
-                label = f"dense up to epoch {target:g}, seed {seed}"
-                now = self._train(now, seed, label, keep=True, until=int(target), momentum=now.at > 0)
-                saved[int(target)] = now
+            if place := self._step(target):
+                label = f"dense up to epoch {place:g}, seed {seed}"
+                now = self._train(now, seed, label, keep=True, until=place, momentum=now.at > 0)
+                saved[place] = now
         return saved
 
     def _finding_train(
-        self, now: Reference, stage: Train, saved: dict[int, Reference], seed: int, label: str
+        self, now: Reference, stage: Train, saved: dict[float, Reference], seed: int, label: str
     ) -> Reference:
         """A training before the last one; a dense one on clean data goes on from the last checkpoint."""
-        end = _end(stage)
+        end = self._end(stage)
         name = f"{label} (finding)" if now.mask else f"dense{_on(stage.data)}, seed {seed}"
         momentum = False
         if now == saved[0] and stage.data == CLEAN:
@@ -209,11 +219,11 @@ class _Planner:
         *,
         keep: bool,
         variant: str = CLEAN,
-        until: int | None = None,
+        until: float | None = None,
         momentum: bool = False,
     ) -> Reference:
-        study = self.study
-        end = study.training.epochs if until is None else until
+        conditions = self.conditions
+        end = conditions.training.epochs if until is None else until
         inputs = {"weights": now.weights}
         if now.mask:
             inputs["mask"] = now.mask
@@ -225,7 +235,7 @@ class _Planner:
             "train",
             {
                 **self._where(),
-                "recipe": study.recipe,
+                "recipe": conditions.recipe,
                 "variant": variant,
                 "seed": seed,
                 "start": now.at,
@@ -243,17 +253,18 @@ class _Planner:
         if now.mask:
             inputs["mask"] = now.mask
         params: dict[str, Any] = {
-            "model": self.study.model["identity"],
-            "numerics": self.study.numerics,
+            "model": self.conditions.model["identity"],
+            # Scores are computed in fp32 or fp64 by no engine: a mask is the same for all of them.
+            "numerics": {k: v for k, v in self.conditions.numerics.items() if k not in ("engine", "precision")},
             "method": self._identity(name),
             "sparsity": sparsity_after(sparsity, stage.of_path, 1),
             "seed": seed,
             "invert": stage.invert,
-            "in_shape": self.study.data["in_shape"],
-            "classes": self.study.data["classes"],
+            "in_shape": self.conditions.data["in_shape"],
+            "classes": self.conditions.data["classes"],
         }
         if self._reads_batches(name):
-            params |= {"data": self.study.data["fingerprint"], "variant": stage.data, **self.study.scoring}
+            params |= {"data": self.conditions.data["fingerprint"], "variant": stage.data, **self.conditions.scoring}
             if stage.data != CLEAN:
                 inputs["data.facts"] = self._data(stage.data, seed)
         return self._add("prune", params, inputs, label, name)
@@ -291,25 +302,33 @@ class _Planner:
         }
         return self._add("control", params, inputs, f"control of {check.name}, seed {arm.seed}")
 
+    def _step(self, epoch: float) -> float:
+        """A point of the training, in epochs, moved to the nearest whole step."""
+        schedule = Schedule(self.conditions.training, self.conditions.data["train"])
+        return schedule.epoch_of(schedule.step_of(epoch))
+
+    def _end(self, stage: Stage) -> float | None:
+        return self._step(stage.until) if isinstance(stage, Train) and stage.until is not None else None
+
     def _init(self, seed: int, draw: str = "init") -> str:
         params = {
-            "model": self.study.model["identity"],
-            "classes": self.study.data["classes"],
-            "in_shape": self.study.data["in_shape"],
+            "model": self.conditions.model["identity"],
+            "classes": self.conditions.data["classes"],
+            "in_shape": self.conditions.data["in_shape"],
             "seed": seed,
             "draw": draw,
         }
         return self._add("init", params, {}, f"initialisation, seed {seed}")
 
     def _data(self, variant: str, seed: int) -> str:
-        params = {"data": self.study.data["fingerprint"], "variant": variant, "seed": seed}
+        params = {"data": self.conditions.data["fingerprint"], "variant": variant, "seed": seed}
         return self._add("data", params, {}, f"data {variant}, seed {seed}")
 
     def _where(self) -> dict[str, Any]:
         return {
-            "data": self.study.data["fingerprint"],
-            "model": self.study.model["identity"],
-            "numerics": self.study.numerics,
+            "data": self.conditions.data["fingerprint"],
+            "model": self.conditions.model["identity"],
+            "numerics": self.conditions.numerics,
         }
 
     def _add(self, kind: str, params: dict[str, Any], inputs: dict[str, str], label: str, method: str = "") -> str:
@@ -356,10 +375,6 @@ def method_of(name: str, methods: Mapping[str, Method] | None = None) -> tuple[M
 def mask_seed(seed: int) -> int:
     """The seed for whatever a prune step draws."""
     return seeding.derive(seed, "mask")
-
-
-def _end(stage: Stage) -> int | None:
-    return int(stage.until) if isinstance(stage, Train) and stage.until is not None else None
 
 
 def _on(variant: str) -> str:

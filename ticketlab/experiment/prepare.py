@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import nn
 
-from ticketlab import seeding, spec
-from ticketlab.budget import check_sparsity
 from ticketlab.checks import resolve as resolve_check
 from ticketlab.checks.registry import resolve_all
 from ticketlab.data.types import Data
-from ticketlab.engine.recipe import Recipe, default_for
+from ticketlab.engine.recipe import Recipe
 from ticketlab.errors import InputError
 from ticketlab.experiment import settings
 from ticketlab.experiment import study as studies
-from ticketlab.experiment.execute import Context
-from ticketlab.experiment.factory import Factory, ModelLike
+from ticketlab.experiment.estimate import best_engine
+from ticketlab.experiment.factory import ModelLike
+from ticketlab.experiment.groundwork import MethodLike, checked_sparsity, groundwork, label_of
 from ticketlab.experiment.plan import method_of, plan
 from ticketlab.experiment.prepared import Prepared
 from ticketlab.experiment.study import Study
-from ticketlab.methods import METHODS, Method
-from ticketlab.models.fit import check_fit
-from ticketlab.parameters import prunable
+from ticketlab.methods import Method
 from ticketlab.pruning import planned_budget
-from ticketlab.scoring import ScoreFunction
-
-MethodLike = str | Method | ScoreFunction
 
 
 def prepare(
@@ -52,6 +44,8 @@ def prepare(
     family: str = "report",
     test: str = "paired",
     device: str = "cpu",
+    precision: str = "fp32",
+    engine: str | None = None,
     command: str = "",
 ) -> Prepared:
     """Check everything that can be checked, and plan the study in ``folder``, new or grown.
@@ -62,7 +56,7 @@ def prepare(
     if not methods:
         raise InputError("asked for a check of no method, got nothing to compare.")
     own: dict[str, Method] = {}
-    labels = tuple(dict.fromkeys(_label(m, own) for m in methods))
+    labels = tuple(dict.fromkeys(label_of(m, own) for m in methods))
     chosen = tuple(check.name for check in resolve_all(checks))
     for name in labels:
         method_of(name, own)
@@ -70,21 +64,18 @@ def prepare(
         other = resolve_check(check).versus
         if other:
             method_of(other, own)
-    sparsities = tuple(sorted(dict.fromkeys(_sparsity(s) for s in sparsity)))
+    sparsities = tuple(sorted(dict.fromkeys(checked_sparsity(s) for s in sparsity)))
     if not sparsities:
         raise InputError("asked for a study at no sparsity, got nothing to prune to.")
     if seeds < 1:
         raise InputError(f"asked for {seeds} seeds, got fewer than one.")
-    if per_class < 1:
-        raise InputError(f"asked for {per_class} scoring images per class, got fewer than one.")
-    factory = Factory(model, data.classes, data.in_shape)
-    with seeding.isolated(0, "shape"):
-        built = factory()
-    weights = prunable(built)
-    check_fit(built, data)
-    chance = data.chance
     exists = studies.exists(folder)
     old = Study.load(folder) if exists else None
+    # A study keeps the engine that was chosen when it began.
+    kept = engine or (old.numerics["engine"] if old else None)
+    ground = groundwork(
+        model, data, own, recipe=recipe, per_class=per_class, device=device, precision=precision, engine=kept
+    )
     wanted = settings.statistics(
         seeds=seeds if old is None or final else _first_look(old),
         final=final,
@@ -94,29 +85,10 @@ def prepare(
         family=family,
         test=test,
         test_size=len(data.test),
-        chance=chance,
+        chance=data.chance,
     )
     study = Study(
-        data={
-            "name": data.name,
-            "classes": data.classes,
-            "in_shape": list(data.in_shape),
-            "train": len(data.train),
-            "test": len(data.test),
-            "chance": chance,
-            "fingerprint": data.fingerprint,
-        },
-        model={
-            "name": factory.name,
-            "identity": factory.identity(),
-            "drawn": _drawn(factory, built),
-            "prunable": sum(w.numel() for w in weights.values()),
-            "parameters": sum(p.numel() for p in built.parameters()),
-            "layers": {name: w.numel() for name, w in weights.items()},
-        },
-        recipe=(recipe or default_for(data.name)).to_json(),
-        numerics=settings.numerics(device),
-        scoring={"per_class": per_class},
+        **vars(ground.conditions),
         statistics=wanted,
         methods=labels,
         checks=chosen,
@@ -127,42 +99,14 @@ def prepare(
     )
     if old is not None:
         study = old.grown(study)
-    context = Context(data, factory, own, device, study.numerics["threads_per_ticket"])
-    planned = plan(study, own)
-    _check_budgets(study, built, own)
+    planned, context = plan(study, own), ground.context
+    _check_budgets(study, ground.built, own)
+    if kept is None:
+        best = best_engine(planned.steps.values(), study, context)
+        if best != study.numerics["engine"]:
+            study = replace(study, numerics={**study.numerics, "engine": best})
+            planned, context = plan(study, own), replace(context, engine=best)
     return Prepared(study, planned, context, folder, own, old)
-
-
-def _label(method: MethodLike, own: dict[str, Method]) -> str:
-    """The method's name in the study; objects are remembered under theirs."""
-    if isinstance(method, str):
-        name, options = spec.parse(method)
-        spec.resolve(method)
-        label = spec.label(name, options)
-        for key, value in options.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise InputError(f"asked for {method!r}, got {key}={value}: give a finite number.")
-        return label
-    found, _ = spec.resolve(method)
-    if METHODS.get(found.name, found) != found:
-        raise InputError(f"asked for a method of your own, got the name {found.name!r} of a registered one: rename it.")
-    if own.setdefault(found.name, found) != found:
-        raise InputError(f"asked for two methods of the name {found.name!r}, got different ones: rename one.")
-    return found.name
-
-
-def _sparsity(value: Any) -> float:
-    # Scalars of numpy and torch are numbers too; in single precision they have seven digits.
-    number = float(f"{float(value):.7g}") if hasattr(value, "item") and not isinstance(value, float) else value
-    check_sparsity(number)
-    return float(number)
-
-
-def _drawn(factory: Factory, built: nn.Module) -> bool:
-    """Whether another seed gives another initialisation."""
-    with seeding.isolated(1, "shape"):
-        other = factory()
-    return any(not torch.equal(a, b) for a, b in zip(built.parameters(), other.parameters(), strict=True))
 
 
 def _first_look(study: Study) -> int:

@@ -7,35 +7,21 @@ import json
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ticketlab.errors import InputError
 from ticketlab.experiment import study as studies
-from ticketlab.experiment.estimate import Estimate, estimate
-from ticketlab.experiment.execute import Context
+from ticketlab.experiment.compute import Progress, compute
+from ticketlab.experiment.context import Context
+from ticketlab.experiment.estimate import Estimate, check_room, estimate
 from ticketlab.experiment.plan import DENSE, ORIGINAL, Plan, plan
 from ticketlab.experiment.results import as_json, collect
-from ticketlab.experiment.run import runner
-from ticketlab.experiment.step import Step
 from ticketlab.experiment.store import DamagedResult, Store
 from ticketlab.experiment.study import Study
 from ticketlab.methods import Method
 from ticketlab.packing import write_atomically
 
 RESULTS = "results.json"
-
-
-class Progress(Protocol):
-    """Told how a study advances."""
-
-    def start(self, total: int, done: int) -> None:
-        """``total`` steps, ``done`` of them finished before."""
-
-    def advance(self, kind: str, label: str, seconds: float, linked: bool) -> None:
-        """One more step is finished."""
-
-    def finish(self) -> None:
-        """No more steps."""
 
 
 @dataclass
@@ -58,45 +44,29 @@ class Prepared:
         """What it will take."""
         return estimate(self.plan.steps.values(), self.study, self.context, self.store, jobs)
 
-    def unfinished(self) -> list[Step]:
-        """The steps that the store lacks."""
-        store = self.store
-        return [step for step in self.plan.steps.values() if step.id not in store]
-
     def run(self, jobs: int = 1, progress: Progress | None = None) -> dict[str, Any]:
         """Compute what is missing, and the results document."""
         store = self.store
         check_jobs(jobs)
         _check_portable(self.context, jobs)
+        check_room(self.study, self.context, jobs)
         self._check_comparisons()
         self.study.save(self.folder)
-        steps = list(self.plan.ordered())
         untrained = self._untrained(store)
-        done = sum(step.id in store for step in steps)
-        if progress:
-            progress.start(len(steps), done)
 
-        def tell(step: Step, seconds: float, linked: bool) -> None:
-            if progress:
-                progress.advance(step.kind, step.label, seconds, linked)
+        def results() -> dict[str, Any]:
+            return collect(self.study, self.plan, store, self.methods)
 
         try:
-            while True:
-                if any(step.id not in store for step in steps):
-                    runner(self.context, jobs).run(steps, store, tell)
-                # Collecting may find a damaged result, which is put aside then, so that the next pass computes it.
-                with contextlib.suppress(DamagedResult):
-                    results = collect(self.study, self.plan, store, self.methods)
-                    write_atomically(self.folder / RESULTS, as_json(results).encode())
-                    return results
+            steps = list(self.plan.ordered())
+            found = compute(steps, self.context, store, results, jobs=jobs, progress=progress)
+            write_atomically(self.folder / RESULTS, as_json(found).encode())
+            return found
         except InputError:
             # A method that fails before anything was trained for it has no place in the study: it would fail for ever.
             if self._untrained(store) == untrained:
                 self._withdraw()
             raise
-        finally:
-            if progress:
-                progress.finish()
 
     def _check_comparisons(self) -> None:
         if all(arm.check in (ORIGINAL, DENSE) for arm in self.plan.arms):

@@ -8,14 +8,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Protocol
 
 from ticketlab.errors import InputError
-from ticketlab.experiment.execute import Context, execute
+from ticketlab.experiment.context import Context
+from ticketlab.experiment.execute import execute, execute_pack, forget_unfinished
 from ticketlab.experiment.step import Step
 from ticketlab.experiment.store import DamagedResult, Store
 
@@ -45,26 +46,23 @@ class InProcess:
         pending = list(steps)
         while pending:
             try:
-                for step in pending:
-                    if step.id not in store:
-                        self._one(step, store, tell)
+                for at, step in enumerate(pending):
+                    if step.id not in store and not self._linked(step, store, tell):
+                        pack = packed(step, pending[at + 1 :], store, self._context)
+                        for done, seconds in zip(pack, _work(pack, self._context, store), strict=True):
+                            tell(done, seconds, False)
                 return
             except DamagedResult:
                 # An input was damaged and put aside: the next pass computes it again.
                 continue
 
-    def _one(self, step: Step, store: Store, tell: Listener) -> None:
+    def _linked(self, step: Step, store: Store, tell: Listener) -> bool:
         key = content_key(step, store)
         other = store.same_content(key)
         if other:
             store.link(step, other, key)
             tell(step, 0.0, True)
-            return
-        started = time.perf_counter()
-        result = execute(step, self._context, store)
-        seconds = time.perf_counter() - started
-        store.put(step, result, seconds, key)
-        tell(step, seconds, False)
+        return bool(other)
 
 
 class Processes:
@@ -84,7 +82,7 @@ class Processes:
                 store.forget(str(damaged))
 
     def _pass(self, waiting: dict[str, Step], store: Store, tell: Listener) -> None:
-        running: dict[Future[float], tuple[Step, str]] = {}
+        running: dict[Future[list[float]], list[Step]] = {}
         initargs = (self._context, store.folder)
         with ProcessPoolExecutor(self._jobs, multiprocessing.get_context("spawn"), _start_worker, initargs) as pool:
             try:
@@ -92,8 +90,8 @@ class Processes:
                     self._hand_out(waiting, running, pool, store, tell)
                     finished, _ = wait(running, return_when=FIRST_COMPLETED)
                     for future in finished:
-                        step, _ = running.pop(future)
-                        tell(step, future.result(), False)
+                        for step, seconds in zip(running.pop(future), future.result(), strict=True):
+                            tell(step, seconds, False)
             except BrokenProcessPool as error:
                 raise InputError(
                     "a worker process died (out of memory, killed, or a script that lacks "
@@ -107,33 +105,80 @@ class Processes:
     def _hand_out(
         self,
         waiting: dict[str, Step],
-        running: dict[Future[float], tuple[Step, str]],
+        running: dict[Future[list[float]], list[Step]],
         pool: ProcessPoolExecutor,
         store: Store,
         tell: Listener,
     ) -> None:
-        """Keep the workers busy with one step each and one in reserve; link what is known by its contents."""
+        """Keep the workers busy with one pack each and one in reserve; link what is known by its contents."""
         progressed = True
         while progressed:
             progressed = False
-            keys = {key for _, key in running.values()}
+            keys = {content_key(step, store) for pack in running.values() for step in pack}
             for step in list(waiting.values()):
                 if len(running) >= 2 * self._jobs:
                     return
-                if any(i in waiting or i not in store for i in step.inputs.values()):
+                if step.id not in waiting or any(i in waiting or i not in store for i in step.inputs.values()):
                     continue
                 key = content_key(step, store)
                 if key in keys:
                     continue
-                del waiting[step.id]
                 other = store.same_content(key)
                 if other:
+                    del waiting[step.id]
                     store.link(step, other, key)
                     tell(step, 0.0, True)
                     progressed = True
                     continue
-                keys.add(key)
-                running[pool.submit(_work, step, key)] = (step, key)
+                pack = packed(step, waiting.values(), store, self._context, but=keys)
+                if len(pack) < self._context.width and _more_to_come(step, waiting, running):
+                    continue
+                keys |= {content_key(taken, store) for taken in pack}
+                for taken in pack:
+                    del waiting[taken.id]
+                running[pool.submit(_work_here, pack)] = pack
+
+
+def _more_to_come(step: Step, waiting: Mapping[str, Step], running: Mapping[Future[list[float]], list[Step]]) -> bool:
+    """Whether a training should wait a little for others of its pack: masks are still being made."""
+    return step.kind == "train" and any(
+        other.kind != "train" and not any(i in waiting for i in other.inputs.values())
+        for other in (*waiting.values(), *(s for pack in running.values() for s in pack))
+    )
+
+
+def packed(step: Step, others: Iterable[Step], store: Store, context: Context, but: Collection[str] = ()) -> list[Step]:
+    """A step that is ready and, if it is a training, others that can be trained with it, up to the engine's width.
+
+    ``but`` are content keys of work that is under way elsewhere.
+    """
+    if step.kind != "train" or context.width == 1:
+        return [step]
+    pack, keys = [step], {*but, content_key(step, store)}
+    for other in others:
+        if len(pack) == context.width:
+            break
+        if other is step or other.id in store or not alike(step, other):
+            continue
+        if any(i not in store for i in other.inputs.values()):
+            continue
+        key = content_key(other, store)
+        if key not in keys and not store.same_content(key):
+            keys.add(key)
+            pack.append(other)
+    return pack
+
+
+def alike(step: Step, other: Step) -> bool:
+    """Whether two trainings can run side by side: the same recipe and span on as many examples."""
+    if other.kind != "train":
+        return False
+    own = {"seed", "keep", "variant"}
+    same = {k: v for k, v in step.params.items() if k not in own} == {
+        k: v for k, v in other.params.items() if k not in own
+    }
+    half = "half-data"
+    return same and (step.params["variant"] == half) == (other.params["variant"] == half)
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:
@@ -163,14 +208,21 @@ def _end_with_driver() -> None:
         os._exit(1)
 
 
-def _work(step: Step, key: str) -> float:
+def _work_here(pack: list[Step]) -> list[float]:
     assert _worker is not None
-    context, store = _worker
+    return _work(pack, *_worker)
+
+
+def _work(pack: Sequence[Step], context: Context, store: Store) -> list[float]:
+    """Compute and store a pack; seconds for each of its steps, which share the time."""
+    keys = [content_key(step, store) for step in pack]
     started = time.perf_counter()
-    result = execute(step, context, store)
-    seconds = time.perf_counter() - started
-    store.put(step, result, seconds, key)
-    return seconds
+    results = execute_pack(pack, context, store) if len(pack) > 1 else [execute(pack[0], context, store)]
+    seconds = (time.perf_counter() - started) / len(pack)
+    for step, result, key in zip(pack, results, keys, strict=True):
+        store.put(step, result, seconds, key)
+    forget_unfinished(pack, store)
+    return [seconds] * len(pack)
 
 
 def runner(context: Context, jobs: int) -> Runner:

@@ -8,17 +8,27 @@ from typing import Any
 import torch
 
 from ticketlab import stats
+from ticketlab.engine.kinds import parse
+from ticketlab.engine.precision import check_precision
 from ticketlab.errors import InputError
 
+USUAL_ENGINE = "tuned"
 
-def numerics(device: str) -> dict[str, Any]:
-    """What decides the last bits of every result: kept for the life of a study, the same for all of its workers."""
+
+def numerics(device: str, precision: str = "fp32", engine: str = USUAL_ENGINE) -> dict[str, Any]:
+    """What decides the last bits of every result: kept for the life of a study, the same for all of its workers.
+
+    Raises:
+        InputError: no such device, precision or engine, or a device that lacks the precision.
+    """
     found = _device(device)
+    check_precision(precision, found)
+    parse(engine)
     return {
         "device": str(device),
-        "precision": "fp32",
+        "precision": precision,
         "threads_per_ticket": 1,
-        "engine": "plain",
+        "engine": engine,
         "torch": torch.__version__,
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         **(_gpu(found) if found.type == "cuda" else {}),

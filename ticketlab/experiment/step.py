@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from ticketlab.contents import tensors_digest
 from ticketlab.experiment.identity import digest
 from ticketlab.mask import Mask
 
 # What a kind of step computes; raised when its code starts to give other results for the same parameters.
-REVISIONS = {"init": 1, "data": 1, "train": 1, "prune": 1, "transform": 1, "control": 1}
+REVISIONS = {"init": 1, "data": 1, "train": 2, "prune": 1, "transform": 1, "control": 1}
 
 
 @dataclass(frozen=True)
@@ -62,12 +61,3 @@ class Result:
             found["mask"] = self.mask.digest()
         found["facts"] = digest(self.facts.get("facts", {}))
         return found
-
-
-def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """A hash over names, types, shapes and bytes (hex)."""
-    total = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        total.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
-        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()

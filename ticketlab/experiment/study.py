@@ -9,6 +9,7 @@ from typing import Any
 
 from ticketlab.engine.recipe import Recipe
 from ticketlab.errors import InputError
+from ticketlab.experiment.conditions import Conditions
 from ticketlab.packing import write_atomically
 
 FORMAT = 1
@@ -19,15 +20,10 @@ FIXED = ("data", "model", "recipe", "numerics", "scoring", "statistics")
 
 
 @dataclass(frozen=True)
-class Study:
-    """A study's spec. All values are plain.
+class Study(Conditions):
+    """A study's spec: the conditions of its trainings, and what is asked of them. All values are plain.
 
     Attributes:
-        data: name, folder, limits, counts, classes, in_shape, chance, fingerprint.
-        model: name, identity, number of weights.
-        recipe: the training recipe.
-        numerics: device, precision, threads per ticket, torch version, instruction set.
-        scoring: how the batch for scores is drawn (``per_class``).
         statistics: alpha, margin (as asked: "0.5", "2%" or None), looks, weights, multiplicity, family, test.
         methods, checks: specs, in the order of the report.
         sparsities: fractions removed.
@@ -37,11 +33,6 @@ class Study:
         created: when it was started.
     """
 
-    data: dict[str, Any]
-    model: dict[str, Any]
-    recipe: dict[str, Any]
-    numerics: dict[str, Any]
-    scoring: dict[str, Any]
     statistics: dict[str, Any]
     methods: tuple[str, ...]
     checks: tuple[str, ...]
@@ -55,11 +46,6 @@ class Study:
         commands = self.commands or ((self.command,) if self.command else ())
         object.__setattr__(self, "commands", commands)
         object.__setattr__(self, "command", "\n".join(commands))
-
-    @property
-    def training(self) -> Recipe:
-        """The recipe as an object."""
-        return Recipe(**{**self.recipe, "drops": tuple(self.recipe["drops"])})
 
     def grown(self, new: Study) -> Study:
         """This study with the new one's methods, checks, sparsities and seeds added.
@@ -141,7 +127,7 @@ _TYPES: dict[str, Any] = {
     | {"fingerprint": str},
     "model": {"name": str, "identity": str, "drawn": bool, "prunable": int, "layers": dict},
     "recipe": {"drops": [_NUMBER]},
-    "numerics": {"device": str, "threads_per_ticket": int},
+    "numerics": {"device": str, "threads_per_ticket": int, "engine": str, "precision": str},
     "scoring": {"per_class": int},
     "statistics": {"alpha": _NUMBER, "margin": (str, type(None)), "looks": [int], "weights": [_NUMBER]}
     | {"multiplicity": str, "family": str, "test": str},

@@ -1,0 +1,151 @@
+"""The arguments of the commands that train: every group is defined once, whoever has it."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+
+Group = argparse._ArgumentGroup
+
+_METHOD = "a registered name, NAME,option=value, or module:function for a score of your own"
+
+
+def check(p: argparse.ArgumentParser) -> None:
+    """``ticketlab check``."""
+    p.usage = "ticketlab check METHOD [METHOD ...] [options]"
+    p.description = _wrapped(
+        "Trains the tickets that the methods find, and their twins found on tampered data or with tampered masks, "
+        "over several seeds, and says of every difference whether it is real, with an interval. A method is "
+        f"{_METHOD}. Stopped or finished, the same command goes on where it was."
+    )
+    p.add_argument("methods", nargs="+", metavar="METHOD", help='"snip", "grasp,temperature=1", "scores:my_score"')
+    what = p.add_argument_group("what is studied")
+    _data_and_model(what)
+    what.add_argument(
+        "--sparsity", type=float, nargs="+", default=[0.9], metavar="S", help="fractions removed (default: 0.9)"
+    )
+    what.add_argument(
+        "--checks", nargs="+", metavar="CHECK", help="names, versus:METHOD, or all; see `ticketlab list checks`"
+    )
+    what.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds per ticket, at least 3 (default: 5)")
+    _recipe(p)
+
+    judge = p.add_argument_group("how verdicts are reached")
+    judge.add_argument("--margin", help='the drop that matters: points ("0.5") or a share of dense - chance ("2%%")')
+    judge.add_argument("--alpha", type=float, default=0.05, help="chance of a false claim of each kind (default: 0.05)")
+    judge.add_argument("--final", action="store_true", help="no seeds will be added later: spend all of alpha now")
+    judge.add_argument("--multiplicity", choices=["holm", "bh", "none"], default="holm")
+    judge.add_argument("--family", choices=["report", "method"], default="report")
+    judge.add_argument("--test", choices=["paired", "welch"], default="paired")
+
+    run = _running(p, "default: the fastest here, measured when a study begins")
+    run.add_argument("--out", metavar="DIR", help="the study's folder (default: runs/ and a name made from the study)")
+    run.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one per core)")
+    run.add_argument("--dry-run", action="store_true", help="print the steps and the estimated time, run nothing")
+    run.add_argument("--html", metavar="FILE", help="where the report goes (default: report.html in the folder)")
+    run.add_argument("--json", action="store_true", help="stdout holds only the results as JSON")
+    run.add_argument(
+        "--require",
+        nargs="+",
+        default=[],
+        metavar="R",
+        help='exit 1 unless met: "snip:rearrange=uses" (or does-not-use, better, decided; CHECK@0.9)',
+    )
+
+
+def train(p: argparse.ArgumentParser) -> None:
+    """``ticketlab train``."""
+    p.usage = "ticketlab train --method METHOD --sparsity S --out FILE [options]"
+    p.description = _wrapped(
+        "Makes one ticket: finds the mask as the method does, trains what is left to the end of the recipe, and writes "
+        f"weights, buffers, mask and facts to a safetensors file. A method is {_METHOD}; dense prunes nothing. "
+        "Stopped, the same command goes on where it was. In Python, ticketlab.load_ticket(FILE) reads the file."
+    )
+    _ticket(p, "the finished ticket")
+    _recipe(p)
+    _single(p)
+
+
+def prune(p: argparse.ArgumentParser) -> None:
+    """``ticketlab prune``."""
+    p.usage = "ticketlab prune --method METHOD --sparsity S --out FILE [options]"
+    p.description = _wrapped(
+        "Finds the mask of one ticket, with the training that the method needs for that (lottery, imp) but without the "
+        f"last one, writes it to a safetensors file and says what every layer keeps. A method is {_METHOD}. "
+        "In Python, ticketlab.Mask.load(FILE) reads the file."
+    )
+    what = _ticket(p, "the mask")
+    what.add_argument("--weights", metavar="FILE", help="start from these (a safetensors state dict, or a ticket)")
+    _recipe(p)
+    _single(p)
+
+
+def bench(p: argparse.ArgumentParser) -> None:
+    """``ticketlab bench``."""
+    p.description = _wrapped(
+        "Measures what this machine can do at best, how fast each engine trains a model on it, and from that how long "
+        "a number of trainings would take."
+    )
+    p.add_argument("--data", default="digits", help="a data set: see `ticketlab list data` (default: digits)")
+    p.add_argument("--data-dir", metavar="DIR", help="the folder with the data; never downloads then")
+    p.add_argument("--model", default="conv", help="a model, or package:factory of your own (default: conv)")
+    p.add_argument("--precision", metavar="P", default="fp32", help="fp32, bf16, or tf32 on GPUs (default: fp32)")
+    p.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    p.add_argument("--tickets", type=int, default=60, metavar="N", help="trainings to estimate for (default: 60)")
+    p.add_argument("--epochs", type=float, metavar="N", help="of each training (default: the data's recipe)")
+    p.add_argument("--batch-size", type=int, metavar="N")
+    p.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one per core; 1 on a GPU)")
+    p.add_argument("--json", action="store_true", help="stdout holds only the measurements as JSON")
+
+
+def _ticket(p: argparse.ArgumentParser, written: str) -> Group:
+    what = p.add_argument_group("which ticket")
+    what.add_argument("--method", required=True, metavar="METHOD", help='"snip", "imp,rounds=5", "scores:my_score"')
+    what.add_argument("--sparsity", type=float, metavar="S", help="the fraction removed, in [0, 1)")
+    what.add_argument("--seed", type=int, default=0, metavar="N", help="draws weights, batches and masks (default: 0)")
+    what.add_argument("--out", required=True, metavar="FILE", help=f"where {written} goes (safetensors)")
+    _data_and_model(what)
+    return what
+
+
+def _single(p: argparse.ArgumentParser) -> None:
+    run = _running(p, "default: tuned")
+    run.add_argument(
+        "--work", metavar="DIR", help="where finished steps are kept (default: runs/ and a name made from the request)"
+    )
+    run.add_argument("--json", action="store_true", help="stdout holds only the facts as JSON")
+
+
+def _data_and_model(what: Group) -> None:
+    what.add_argument("--data", default="digits", help="a data set: see `ticketlab list data` (default: digits)")
+    what.add_argument("--data-dir", metavar="DIR", help="the folder with the data; never downloads then")
+    what.add_argument("--limit-train", type=int, metavar="N", help="use N training examples, class-balanced")
+    what.add_argument("--limit-test", type=int, metavar="N", help="use N test examples, class-balanced")
+    what.add_argument("--model", default="conv", help="a model, or package:factory of your own (default: conv)")
+    what.add_argument("--per-class", type=int, default=10, metavar="N", help="scoring images per class (default: 10)")
+
+
+def _recipe(p: argparse.ArgumentParser) -> None:
+    how = p.add_argument_group("how tickets are trained (defaults depend on the data)")
+    how.add_argument("--epochs", type=float, metavar="N", help="passes over the data; fractions are allowed")
+    how.add_argument("--batch-size", type=int, metavar="N")
+    how.add_argument("--lr", type=float)
+    how.add_argument("--momentum", type=float)
+    how.add_argument("--weight-decay", type=float)
+    how.add_argument("--schedule", metavar="NAME", help="step (x0.1 at 1/2 and 3/4), cosine or constant")
+    how.add_argument("--warmup", type=float, metavar="N", help="epochs in which the rate grows to its full value")
+    how.add_argument("--no-augment", action="store_const", const=False, dest="augment", help="no crops and flips")
+
+
+def _running(p: argparse.ArgumentParser, engine: str) -> Group:
+    run = p.add_argument_group("running")
+    run.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    run.add_argument(
+        "--precision", default="fp32", metavar="P", help="of all trainings: fp32, bf16, or tf32 on GPUs (default: fp32)"
+    )
+    run.add_argument("--engine", metavar="E", help=f"what trains the tickets; see `ticketlab bench` ({engine})")
+    return run
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, width=76)

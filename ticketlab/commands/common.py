@@ -1,0 +1,98 @@
+"""What several commands make of their options, and what they refuse before anything long."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from ticketlab.data.load import load
+from ticketlab.data.types import Data
+from ticketlab.engine.recipe import Recipe, adjusted, default_for
+from ticketlab.errors import InputError
+from ticketlab.experiment.factory import ModelLike
+from ticketlab.experiment.identity import digest
+from ticketlab.experiment.single import Single, single
+from ticketlab.experiment.step import Step
+from ticketlab.experiment.store import Store
+
+
+def recipe_of(options: argparse.Namespace) -> Recipe:
+    """The data set's recipe with the changes asked for."""
+    changes = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "schedule", "warmup", "augment")
+    return adjusted(default_for(options.data), **{name: getattr(options, name) for name in changes})
+
+
+def data_of(options: argparse.Namespace) -> Data:
+    """The data set asked for."""
+    return load(options.data, options.data_dir, options.limit_train, options.limit_test)
+
+
+def default_folder(options: argparse.Namespace, leave_out: set[str]) -> Path:
+    """runs/ and a name made from the options but those left out: the same for requests that can share their steps."""
+    kept = {name: repr(value) for name, value in vars(options).items() if name not in leave_out}
+    model = options.model.replace(":", "-").replace("/", "-")
+    return Path("runs") / f"{options.data}-{model}-{digest(kept)[:6]}"
+
+
+def request(options: argparse.Namespace, model: ModelLike, data: Data) -> Single:
+    """The single ticket that the options ask for, checked and planned."""
+    return single(
+        options.method,
+        model=model,
+        data=data,
+        sparsity=options.sparsity,
+        seed=options.seed,
+        recipe=recipe_of(options),
+        per_class=options.per_class,
+        device=options.device,
+        precision=options.precision,
+        engine=options.engine,
+    )
+
+
+def work_store(options: argparse.Namespace) -> Store:
+    """Where the steps of a single ticket are kept; requests that differ in the ticket alone share them."""
+    ticket = {"command", "method", "sparsity", "seed", "weights", "out", "work", "json"}
+    folder = Path(options.work) if options.work else default_folder(options, ticket)
+    _check_place(folder.absolute(), f"asked to keep finished steps in {folder}, got")
+    return Store(folder / "store")
+
+
+def unfinished(steps: Iterable[Step], store: Store) -> dict[str, int]:
+    """How many steps of each kind the store lacks."""
+    return dict(Counter(step.kind for step in steps if step.id not in store))
+
+
+def check_writable(path: Path, what: str, example: str) -> None:
+    """Refuse a file that could not be written, now and not after hours of training.
+
+    Args:
+        what: what will be written, for the message: "the report".
+        example: a name for the file: "report.html".
+
+    Raises:
+        InputError: the path is a folder, or nothing may be written where it is.
+    """
+    asked = f"asked to write {what} to {path}, got"
+    try:
+        if path.is_dir():
+            raise InputError(f"{asked} a folder: name a file, {path / example}.")
+    except OSError as error:
+        raise InputError(f"{asked} {error.strerror or error}.") from error
+    _check_place(path.absolute().parent, asked)
+
+
+def _check_place(folder: Path, asked: str) -> None:
+    """Refuse a folder that is not there and cannot be made, or in which nothing may be written."""
+    try:
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir():
+            raise InputError(f"{asked} {folder}, which is not a folder.")
+    except OSError as error:
+        raise InputError(f"{asked} {error.strerror or error}.") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{asked} {folder}, where nothing may be written.")

@@ -1,0 +1,257 @@
+"""Which engine trains a study: measured once, when the study is planned, and written into it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ticketlab import seeding
+from ticketlab.data import cache
+from ticketlab.data.types import Data
+from ticketlab.engine.convolution import small_maps
+from ticketlab.engine.engine import Engine
+from ticketlab.engine.feed import Feed
+from ticketlab.engine.job import Job, clones
+from ticketlab.engine.kinds import example, open_engine
+from ticketlab.engine.precision import numerics
+from ticketlab.engine.recipe import Recipe
+from ticketlab.engine.schedule import Schedule
+from ticketlab.errors import InputError
+from ticketlab.packing import write_atomically
+
+# Raised when an engine's speed may have changed: older measurements are not believed any more.
+_REVISION = 1
+# A compiled engine is tried only where it could pay for its compilation many times over (seconds of training).
+_WORTH_STACKING = 240.0
+_WORTH_COMPILING = 3600.0
+# Another engine than "tuned" must be this much faster: a choice should not hang on noise.
+_CLEARLY = 0.9
+_STACKABLE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Work:
+    """A plan's trainings on one worker: images to train on and to test, and how many tickets there are."""
+
+    train_images: float
+    test_images: float
+    tickets: int
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What an engine was measured at: images per second of all its tickets together, and seconds to set it up."""
+
+    spec: str
+    train_images_s: float
+    test_images_s: float
+    setup_s: float
+
+    def seconds(self, train_images: float, test_images: float) -> float:
+        """The time for so many images on one worker."""
+        return self.setup_s + train_images / self.train_images_s + test_images / self.test_images_s
+
+    def plan(self, work: Work) -> float:
+        """The time for a worker's tickets. A pack with free places takes as long as a full one."""
+        width = int(self.spec.partition(":")[2] or 1)
+        filled = -(-work.tickets // width) * width / work.tickets if work.tickets else 1.0
+        return self.seconds(work.train_images * filled, work.test_images * filled)
+
+
+def candidates(template: nn.Module, data: Data, recipe: Recipe, device: str, precision: str) -> list[str]:
+    """The engines that could serve a model on a device, the ones without a compiler first."""
+    del recipe, precision
+    if torch.device(device).type == "cuda":
+        return ["plain", "tuned", "graph:8", "compiled"]
+    small = bool(small_maps(template, example(data, torch.device("cpu")).to(next(template.parameters()).device)))
+    parameters = sum(p.numel() for p in template.parameters())
+    return [
+        "plain",
+        "tuned",
+        *(["tuned+im2col"] if small else []),
+        *(["stacked:8"] if parameters <= _STACKABLE else []),
+        "compiled",
+        *(["compiled+im2col"] if small else []),
+    ]
+
+
+def measure(
+    spec: str,
+    template: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    *,
+    precision: str = "fp32",
+    device: str = "cpu",
+    threads: int = 1,
+    seconds: float = 0.4,
+) -> Speed:
+    """Open an engine and time a few of its steps (about ``seconds``, at least three), after a warm-up.
+
+    Raises:
+        InputError: the engine is not to be had for this model, device or precision.
+    """
+    with numerics(threads, precision), seeding.isolated(0, "measure"):
+        where = torch.device(device)
+        size = min(recipe.batch_size, len(data.train))
+        started = time.perf_counter()
+        engine = open_engine(spec, template, data, recipe, precision=precision, device=device)
+        weights = clones(template.state_dict())
+        engine.load([Job(weights, None, seed) for seed in range(engine.width)])
+        split = data.train.take(torch.arange(size)).to(where)
+        splits, seeds = [split] * engine.width, list(range(engine.width))
+        feed = Feed(data, splits, seeds, Schedule(recipe, size))
+        _timed(engine, feed, 2, where)
+        setup = time.perf_counter() - started
+        times: list[float] = []
+        while len(times) < 3 or (sum(times) < seconds and len(times) < 50):
+            times.append(_timed(engine, feed, 1, where))
+        test = split.inputs
+        tests = [_tested(engine, feed, test, where) for _ in range(3)]
+        return Speed(
+            spec,
+            engine.width * size / statistics.median(times),
+            engine.width * size / statistics.median(tests[1:]),
+            max(0.0, setup - 2 * statistics.median(times)),
+        )
+
+
+def _timed(engine: Engine, feed: Feed, steps: int, device: torch.device) -> float:
+    started = time.perf_counter()
+    for step in range(steps):
+        inputs, targets = feed.batch(step % feed.steps)
+        engine.step(inputs, targets, 1e-4, step)
+    _wait(device)
+    return time.perf_counter() - started
+
+
+def _tested(engine: Engine, feed: Feed, inputs: torch.Tensor, device: torch.device) -> float:
+    started = time.perf_counter()
+    engine.answers(feed.prepared(inputs))
+    _wait(device)
+    return time.perf_counter() - started
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def chosen(speeds: Sequence[Speed], work: Work) -> Speed:
+    """The engine that ends first, set-up included; "tuned" unless another is clearly faster."""
+    usual = next((s for s in speeds if s.spec == "tuned"), speeds[0])
+    best = min(speeds, key=lambda speed: speed.plan(work))
+    return best if best.plan(work) < _CLEARLY * usual.plan(work) else usual
+
+
+def choose(known: Measurements, work: Work) -> Speed:
+    """Measure the engines that may be worth it for a plan, and choose.
+
+    Raises:
+        InputError: no engine can train the model.
+    """
+    specs = known.candidates()
+    quick = [s for s in specs if not s.startswith(("stacked", "compiled"))]
+    speeds = [s for s in map(known.speed, quick) if s is not None]
+    if not speeds:
+        known.needed("tuned")
+    least = min(s.plan(work) for s in speeds)
+    for spec in (s for s in specs if s not in quick):
+        worth = _WORTH_STACKING if spec.startswith("stacked") else _WORTH_COMPILING
+        if least > worth and (found := known.speed(spec)) is not None:
+            speeds.append(found)
+    return chosen(speeds, work)
+
+
+class Measurements:
+    """What engines were measured at for one model on this machine.
+
+    Kept in the user's cache folder, so that the next study of the same model need not measure again, and chooses alike.
+
+    Args:
+        identity: a hash of what decides the model's computation.
+    """
+
+    def __init__(
+        self,
+        template: nn.Module,
+        data: Data,
+        recipe: Recipe,
+        *,
+        identity: str,
+        precision: str = "fp32",
+        device: str = "cpu",
+        threads: int = 1,
+    ) -> None:
+        self._arguments = (template, data, recipe)
+        self._how: dict[str, Any] = {"precision": precision, "device": device, "threads": threads}
+        machine = [torch.__version__, torch.backends.cpu.get_cpu_capability(), _processor(device)]
+        what = [identity, list(data.in_shape), data.classes, recipe.batch_size, recipe.augment, self._how]
+        key = hashlib.sha256(repr([_REVISION, machine, what]).encode()).hexdigest()[:24]
+        self._file = cache.folder() / "engines" / f"{key}.json"
+
+    def candidates(self) -> list[str]:
+        """The engines that could serve the model here."""
+        template, data, recipe = self._arguments
+        return candidates(template, data, recipe, self._how["device"], self._how["precision"])
+
+    def needed(self, spec: str) -> Speed:
+        """An engine's speed, known or measured now.
+
+        Raises:
+            InputError: the engine is not to be had for this model, device or precision.
+        """
+        held = self._read()
+        if spec not in held:
+            template, data, recipe = self._arguments
+            held[spec] = measure(spec, template, data, recipe, **self._how)
+            self._write(held)
+        return held[spec]
+
+    def speed(self, spec: str) -> Speed | None:
+        """An engine's speed, or None if it is not to be had."""
+        try:
+            return self.needed(spec)
+        except InputError:
+            return None
+
+    def _read(self) -> dict[str, Speed]:
+        with suppress(OSError, ValueError, TypeError, AttributeError):
+            held = json.loads(self._file.read_text())
+            return {str(spec): Speed(**entry) for spec, entry in held.items() if _whole(entry)}
+        return {}
+
+    def _write(self, held: dict[str, Speed]) -> None:
+        # A folder that cannot be written costs another measurement, nothing else.
+        with suppress(InputError, OSError):
+            content = json.dumps({spec: asdict(speed) for spec, speed in held.items()}, indent=1)
+            write_atomically(self._file, content.encode())
+
+
+def _whole(entry: Any) -> bool:
+    return {*entry} == {"spec", "train_images_s", "test_images_s", "setup_s"} and all(
+        isinstance(v, float) and v >= 0 and math.isfinite(v) for k, v in entry.items() if k != "spec"
+    )
+
+
+def _processor(device: str) -> str:
+    if torch.device(device).type == "cuda":
+        return str(torch.cuda.get_device_name(torch.device(device)))
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    import platform
+
+    return platform.processor() or platform.machine()

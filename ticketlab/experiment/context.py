@@ -1,0 +1,103 @@
+"""What steps need beside their inputs, once a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import nn
+
+from ticketlab import seeding
+from ticketlab.data import corruption
+from ticketlab.data.types import Data, Split
+from ticketlab.engine.engine import Engine
+from ticketlab.engine.kinds import open_engine, parse
+from ticketlab.engine.recipe import Recipe
+from ticketlab.errors import InputError
+from ticketlab.methods import Method
+from ticketlab.program import CLEAN, Program
+from ticketlab.pruning import digest_of
+
+
+@dataclass
+class Context:
+    """What steps need beside their inputs: the data, the model's factory, and methods that have no spec.
+
+    ``build`` makes a fresh model under the current global random state.
+    """
+
+    data: Data
+    build: Callable[[], nn.Module]
+    methods: Mapping[str, Method] = field(default_factory=dict)
+    device: str = "cpu"
+    threads: int = 1
+    precision: str = "fp32"
+    engine: str = "tuned"
+    _engine: Engine | None = None
+    _on_device: Data | None = None
+    _digest: tuple[Split, str] | None = None
+    _variants: dict[tuple[str, int], tuple[Split, dict[str, Any]]] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What worker processes get: programs shape the plan, which is made already, and may be lambdas."""
+        methods = {name: replace(method, program=_planned) for name, method in self.methods.items()}
+        empty: dict[str, Any] = {"_variants": {}, "_digest": None, "_engine": None, "_on_device": None}
+        return {**self.__dict__, "methods": methods, **empty}
+
+    @property
+    def width(self) -> int:
+        """How many tickets the engine trains side by side."""
+        return parse(self.engine)[1]
+
+    @property
+    def resident(self) -> Data:
+        """The data on the device where tickets are trained: one copy a process."""
+        if self._on_device is None:
+            self._on_device = self.data.to(self.device)
+        return self._on_device
+
+    def opened(self, recipe: Recipe) -> Engine:
+        """The study's engine, opened once a process: what it compiled serves for every ticket."""
+        if self._engine is None:
+            with seeding.isolated(0, "shape"):
+                template = self.build()
+            self._engine = open_engine(
+                self.engine, template, self.data, recipe, precision=self.precision, device=self.device
+            )
+        return self._engine
+
+    def split(self, variant: str, seed: int) -> tuple[Split, dict[str, Any]]:
+        """The training data in a variant, and what tampering changed. The last one made is kept in memory."""
+        if variant == CLEAN:
+            return self.data.train, {}
+        if (variant, seed) not in self._variants:
+            self._variants.clear()
+            self._variants[variant, seed] = tampered(self.data, variant, seed)
+        return self._variants[variant, seed]
+
+    def digest(self, split: Split) -> str:
+        """A hash of the examples themselves, computed once for the clean split and the last tampered one."""
+        if split is self.data.train:
+            return self.data.fingerprint[:16]
+        if self._digest is None or self._digest[0] is not split:
+            self._digest = split, digest_of([split.inputs, split.targets])
+        return self._digest[1]
+
+
+def _planned(sparsity: float, options: Mapping[str, Any]) -> Program:
+    raise AssertionError("a worker plans nothing")
+
+
+def tampered(data: Data, variant: str, seed: int) -> tuple[Split, dict[str, Any]]:
+    """The training split in a tampered variant, and the facts of what changed."""
+    draw = seeding.generator(seed, "data", variant)
+    if variant == "half-data":
+        return corruption.half(data.train, draw)
+    if variant == "random-pixels":
+        return corruption.random_pixels(data.train, draw)
+    if variant == "random-labels":
+        return corruption.random_labels(data.train, data.classes, draw)
+    if variant == "corrupted":
+        return corruption.corrupted(data.train, data.classes, draw)
+    raise InputError(f"asked for data variant {variant!r}, got no such variant.")

@@ -1,0 +1,140 @@
+"""What a study and a single ticket have in common before anything runs: checked input, and the conditions it sets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ticketlab import seeding, spec
+from ticketlab.budget import check_sparsity
+from ticketlab.data.types import Data
+from ticketlab.engine.recipe import Recipe, default_for
+from ticketlab.engine.schedule import Schedule
+from ticketlab.errors import InputError
+from ticketlab.experiment import settings
+from ticketlab.experiment.conditions import Conditions
+from ticketlab.experiment.context import Context
+from ticketlab.experiment.factory import Factory, ModelLike
+from ticketlab.methods import METHODS, Method
+from ticketlab.models.fit import check_fit
+from ticketlab.parameters import prunable
+from ticketlab.scoring import ScoreFunction
+
+MethodLike = str | Method | ScoreFunction
+
+
+@dataclass(frozen=True)
+class Groundwork:
+    """The conditions of all trainings, what steps run with, and one model of the kind, to look at."""
+
+    conditions: Conditions
+    context: Context
+    built: nn.Module
+
+
+def groundwork(
+    model: ModelLike,
+    data: Data,
+    own: dict[str, Method],
+    *,
+    recipe: Recipe | None,
+    per_class: int,
+    device: str,
+    precision: str = "fp32",
+    engine: str | None = None,
+) -> Groundwork:
+    """Check that model, data and device go together, and write down what they are.
+
+    Args:
+        own: the methods that have no spec, by name.
+        recipe: the data set's default if None.
+        engine: the usual one if None.
+
+    Raises:
+        InputError: a model that cannot be built, cannot be pruned or does not fit the data; no such device,
+            precision or engine; a recipe without a step; fewer than one scoring image per class.
+    """
+    if per_class < 1:
+        raise InputError(f"asked for {per_class} scoring images per class, got fewer than one.")
+    factory = Factory(model, data.classes, data.in_shape)
+    with seeding.isolated(0, "shape"):
+        built = factory()
+    weights = prunable(built)
+    check_fit(built, data)
+    conditions = Conditions(
+        data={
+            "name": data.name,
+            "classes": data.classes,
+            "in_shape": list(data.in_shape),
+            "train": len(data.train),
+            "test": len(data.test),
+            "chance": data.chance,
+            "fingerprint": data.fingerprint,
+        },
+        model={
+            "name": factory.name,
+            "identity": factory.identity(),
+            "drawn": _drawn(factory, built),
+            "prunable": sum(w.numel() for w in weights.values()),
+            "parameters": sum(p.numel() for p in built.parameters()),
+            "layers": {name: w.numel() for name, w in weights.items()},
+        },
+        recipe=(recipe or default_for(data.name)).to_json(),
+        numerics=settings.numerics(device, precision, engine or settings.USUAL_ENGINE),
+        scoring={"per_class": per_class},
+    )
+    Schedule(conditions.training, len(data.train))
+    return Groundwork(conditions, context_of(conditions, data, factory, own), built)
+
+
+def context_of(conditions: Conditions, data: Data, build: Callable[[], nn.Module], own: dict[str, Method]) -> Context:
+    """What steps under these conditions run with."""
+    numerics = conditions.numerics
+    threads, precision, engine = (numerics[name] for name in ("threads_per_ticket", "precision", "engine"))
+    return Context(data, build, own, numerics["device"], threads, precision, engine)
+
+
+def label_of(method: MethodLike, own: dict[str, Method]) -> str:
+    """The method's name in studies and messages; objects are remembered in ``own`` under theirs.
+
+    Raises:
+        InputError: an unknown name, an option that is not finite, or a name that something else has.
+    """
+    if isinstance(method, str):
+        name, options = spec.parse(method)
+        spec.resolve(method)
+        label = spec.label(name, options)
+        for key, value in options.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"asked for {method!r}, got {key}={value}: give a finite number.")
+        return label
+    found, _ = spec.resolve(method)
+    if METHODS.get(found.name, found) != found:
+        raise InputError(f"asked for a method of your own, got the name {found.name!r} of a registered one: rename it.")
+    if own.setdefault(found.name, found) != found:
+        raise InputError(f"asked for two methods of the name {found.name!r}, got different ones: rename one.")
+    return found.name
+
+
+def checked_sparsity(value: Any) -> float:
+    """The sparsity as a plain number in [0, 1).
+
+    Raises:
+        InputError: it is none.
+    """
+    # Scalars of numpy and torch are numbers too; in single precision they have seven digits.
+    number = float(f"{float(value):.7g}") if hasattr(value, "item") and not isinstance(value, float) else value
+    check_sparsity(number)
+    return float(number)
+
+
+def _drawn(factory: Factory, built: nn.Module) -> bool:
+    """Whether another seed gives another initialisation."""
+    with seeding.isolated(1, "shape"):
+        other = factory()
+    return any(not torch.equal(a, b) for a, b in zip(built.parameters(), other.parameters(), strict=True))

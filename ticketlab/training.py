@@ -1,0 +1,97 @@
+"""train: tickets to the end of the recipe, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ticketlab import seeding
+from ticketlab.contents import tensors_digest
+from ticketlab.engine.job import Job, Trained
+from ticketlab.engine.kinds import open_engine
+from ticketlab.engine.memory import check_memory
+from ticketlab.engine.precision import numerics
+from ticketlab.engine.recipe import Recipe, default_for
+from ticketlab.engine.train import Keeper, train_jobs
+from ticketlab.errors import InputError
+from ticketlab.experiment.api import as_data
+from ticketlab.experiment.factory import Factory, ModelLike
+from ticketlab.experiment.identity import digest
+from ticketlab.program import Ticket
+
+
+def train(
+    tickets: Sequence[Ticket],
+    *,
+    model: ModelLike,
+    data: Any,
+    recipe: Recipe | None = None,
+    seeds: Sequence[int] | None = None,
+    until: float | None = None,
+    engine: str = "tuned",
+    precision: str = "fp32",
+    device: str = "cpu",
+    threads: int = 1,
+    checkpoints: str | Path | None = None,
+    every: float = 60.0,
+    tell: Callable[[int, Trained], None] | None = None,
+) -> list[Trained]:
+    """Train tickets of one architecture, each from its own weights, mask and place in the recipe to the end.
+
+    A ticket's result depends on its weights, mask, seed, the recipe, the engine, the precision and the number of
+    threads, and is bit-equal whatever it is trained together with.
+
+    Args:
+        tickets: what to train; ``at`` is the epoch of the recipe where training starts.
+        model: a registered name, ``package:factory``, a factory, or a module of that architecture.
+        data: ``(train, test)``, a ``Data``, or the name of a data set.
+        seeds: each ticket's, for order, augmentation and dropout; 0, 1, ... if not given.
+        until: the epoch where training stops; the recipe's end if not given.
+        engine: see ``ticketlab bench``; ":K" trains K tickets side by side.
+        precision: "fp32", "bf16" or (on GPUs) "tf32".
+        checkpoints: a folder where unfinished trainings are kept, written every ``every`` seconds; called again with
+            the same arguments, they go on and end bit-equal.
+        tell: called with a ticket's index and result when it is finished.
+
+    Returns:
+        One result a ticket: weights, momentum, history, and which test images it gets right in the end.
+
+    Raises:
+        InputError: anything wrong with the input, before any training.
+    """
+    found = as_data(data)
+    chosen = recipe or default_for(found.name)
+    numbers = list(range(len(tickets))) if seeds is None else list(seeds)
+    if not tickets:
+        raise InputError("asked to train tickets, got none.")
+    if len(numbers) != len(tickets):
+        raise InputError(f"asked to train {len(tickets)} tickets, got {len(numbers)} seeds.")
+    with numerics(threads, precision):
+        with seeding.isolated(0, "shape"):
+            template = Factory(model, found.classes, found.in_shape)()
+        trainer = open_engine(engine, template, found, chosen, precision=precision, device=device)
+        check_memory(template, found, chosen, width=min(trainer.width, len(tickets)), device=torch.device(device))
+        found = found.to(device)
+        jobs = [Job(t.weights, t.mask, s, start=t.at, until=until) for t, s in zip(tickets, numbers, strict=True)]
+        keeper = Keeper(Path(checkpoints), every, ends=True) if checkpoints is not None else None
+        told = {**chosen.to_json(), "engine": engine, "precision": precision, "threads": threads, "until": until}
+        keys = [digest([found.fingerprint, told, j.seed, j.start, _content(j)]) if keeper else "" for j in jobs]
+        trained: list[Trained] = []
+        # One pack at a time, so that each is told of as soon as it is finished.
+        for first in range(0, len(jobs), trainer.width):
+            part = slice(first, first + trainer.width)
+            for result in train_jobs(trainer, jobs[part], found, chosen, keys[part], keeper):
+                trained.append(result)
+                if tell is not None:
+                    tell(len(trained) - 1, result)
+        if keeper:
+            keeper.forget(keys)
+    return trained
+
+
+def _content(job: Job) -> str:
+    mask = {} if job.mask is None else {f"mask/{n}": m for n, m in job.mask.items()}
+    return tensors_digest({**job.weights, **mask})
