@@ -56,12 +56,16 @@ def kinds(folder: str = ".") -> Counter[str]:
     return Counter(record["kind"] for record in records)
 
 
-def killed_after(steps: int, *arguments: str) -> int:
-    """The exit code of a command in a process of its own that is killed after so many steps (0: never)."""
+def in_a_process(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A script in a process of its own, with the tests' modules on its import path."""
     path = os.pathsep.join([str(Path(tiny.__file__).parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    script = [sys.executable, "-c", KILLED, str(steps), *arguments]
-    return subprocess.run(script, env=environment, capture_output=True, text=True).returncode
+    return subprocess.run([sys.executable, "-c", script, *arguments], env=environment, capture_output=True, text=True)
+
+
+def killed_after(steps: int, *arguments: str) -> int:
+    """The exit code of a command in a process of its own that is killed after so many steps (0: never)."""
+    return in_a_process(KILLED, str(steps), *arguments).returncode
 
 
 def help_imports_nothing_heavy(command: str) -> None:

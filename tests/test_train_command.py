@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from commands import SMALL, help_imports_nothing_heavy, killed_after, kinds, refused, run
+from commands import SMALL, help_imports_nothing_heavy, in_a_process, killed_after, kinds, refused, run
 
 import ticketlab
 from ticketlab.data.batches import prepare
@@ -128,6 +128,38 @@ def test_killed_and_started_again(here: Path) -> None:
     assert run(*asked, "--work", "b", "--out", "b.safetensors") == 0
     assert (here / "a.safetensors").read_bytes() == (here / "b.safetensors").read_bytes()
     assert kinds("a") == kinds("b") == {"init": 1, "train": 3, "prune": 2}
+
+
+_KILLED_STEP = """
+import os, signal, sys
+from ticketlab.cli import main
+from ticketlab.engine.eager import Eager
+step, steps = Eager.step, []
+def last(*arguments):
+    steps.append(1)
+    if len(steps) == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(*arguments)
+Eager.step = last
+code = main(sys.argv[2:])
+print("steps", len(steps), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def test_killed_within_a_training(here: Path) -> None:
+    """The last checkpoint is where it goes on, and the bytes are those of one go."""
+    asked = ["train", *SMALL, "--epochs", "5.5", "--method", "snip", "--sparsity", "0.75", "--checkpoint-every", "0"]
+
+    def killed(steps: int, work: str) -> Any:
+        return in_a_process(_KILLED_STEP, str(steps), *asked, "--work", work, "--out", f"{work}.safetensors")
+
+    assert killed(19, "a").returncode == -signal.SIGKILL
+    resumed, whole = killed(0, "a"), killed(0, "b")
+    assert resumed.returncode == whole.returncode == 0, resumed.stderr
+    # 22 steps, a look at the clock every 8 of them.
+    assert "steps 6" in resumed.stderr and "steps 22" in whole.stderr
+    assert (here / "a.safetensors").read_bytes() == (here / "b.safetensors").read_bytes()
 
 
 def test_a_damaged_step_is_computed_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

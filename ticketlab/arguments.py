@@ -143,6 +143,13 @@ def _running(p: argparse.ArgumentParser, engine: str) -> Group:
     run.add_argument(
         "--precision", default="fp32", metavar="P", help="of all trainings: fp32, bf16, or tf32 on GPUs (default: fp32)"
     )
+    run.add_argument(
+        "--checkpoint-every",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="seconds between two checkpoints of a training, from which it goes on when stopped (default: 60)",
+    )
     run.add_argument("--engine", metavar="E", help=f"what trains the tickets; see `ticketlab bench` ({engine})")
     return run
 

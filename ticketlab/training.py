@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,19 @@ import torch
 
 from ticketlab import seeding
 from ticketlab.contents import tensors_digest
+from ticketlab.engine.engine import check_weights
 from ticketlab.engine.job import Job, Trained
-from ticketlab.engine.kinds import open_engine
+from ticketlab.engine.kinds import open_engine, parse
 from ticketlab.engine.memory import check_memory
 from ticketlab.engine.precision import numerics
 from ticketlab.engine.recipe import Recipe, default_for
+from ticketlab.engine.schedule import Schedule
 from ticketlab.engine.train import Keeper, train_jobs
 from ticketlab.errors import InputError
 from ticketlab.experiment.api import as_data
 from ticketlab.experiment.factory import Factory, ModelLike
 from ticketlab.experiment.identity import digest
+from ticketlab.experiment.settings import checked_device
 from ticketlab.program import Ticket
 
 
@@ -69,16 +73,27 @@ def train(
         raise InputError("asked to train tickets, got none.")
     if len(numbers) != len(tickets):
         raise InputError(f"asked to train {len(tickets)} tickets, got {len(numbers)} seeds.")
+    if isinstance(threads, bool) or threads < 1:
+        raise InputError(f"asked for {threads} threads, got fewer than one.")
+    if not (math.isfinite(every) and every >= 0):
+        raise InputError(f"asked for a checkpoint every {every} seconds, got no number of at least 0.")
+    checked_device(device)
+    width = parse(engine)[1]
     with numerics(threads, precision):
+        factory = Factory(model, found.classes, found.in_shape)
         with seeding.isolated(0, "shape"):
-            template = Factory(model, found.classes, found.in_shape)()
-        trainer = open_engine(engine, template, found, chosen, precision=precision, device=device)
-        check_memory(template, found, chosen, width=min(trainer.width, len(tickets)), device=torch.device(device))
-        found = found.to(device)
+            template = factory()
         jobs = [Job(t.weights, t.mask, s, start=t.at, until=until) for t, s in zip(tickets, numbers, strict=True)]
+        check_weights(template, jobs, len(jobs))
+        for job in jobs:
+            Schedule(chosen, len(found.train)).span(job.start, job.until)
+        check_memory(template, found, chosen, width=min(width, len(tickets)), device=torch.device(device))
+        trainer = open_engine(engine, template, found, chosen, precision=precision, device=device)
+        found = found.to(device)
         keeper = Keeper(Path(checkpoints), every, ends=True) if checkpoints is not None else None
-        told = {**chosen.to_json(), "engine": engine, "precision": precision, "threads": threads, "until": until}
-        keys = [digest([found.fingerprint, told, j.seed, j.start, _content(j)]) if keeper else "" for j in jobs]
+        how = {**chosen.to_json(), "engine": engine, "precision": precision, "threads": threads, "until": until}
+        same = [factory.identity(), found.fingerprint, how, torch.__version__] if keeper else []
+        keys = [digest([*same, j.seed, j.start, _content(j)]) if keeper else "" for j in jobs]
         trained: list[Trained] = []
         # One pack at a time, so that each is told of as soon as it is finished.
         for first in range(0, len(jobs), trainer.width):

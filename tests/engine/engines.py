@@ -14,7 +14,8 @@ from torch.nn import functional
 from ticketlab.data.types import Augment, Data
 from ticketlab.engine.engine import Engine, Setting
 from ticketlab.engine.graph import Direct, Graphs
-from ticketlab.engine.job import Job, Trained
+from ticketlab.engine.job import Job
+from ticketlab.engine.job import Trained as Trained
 from ticketlab.engine.kinds import example, open_engine
 from ticketlab.engine.recipe import Recipe
 from ticketlab.engine.stacked import Stacked

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from ticketlab.commands.common import check_writable, data_of, default_folder, recipe_of, unfinished
+from ticketlab.engine.memory import gigabytes
 from ticketlab.experiment.prepare import prepare
 from ticketlab.experiment.prepared import Prepared, check_jobs
 from ticketlab.experiment.results import as_json
@@ -25,7 +26,7 @@ from ticketlab.stats import feasible
 
 # The options that a study may grow in, and those that do not touch its results: its default folder's name has neither.
 _MAY_GROW = {"command", "methods", "checks", "sparsity", "seeds", "final"}
-_NO_MATTER = {"out", "jobs", "dry_run", "html", "json", "require"}
+_NO_MATTER = {"out", "jobs", "dry_run", "html", "json", "require", "checkpoint_every"}
 
 
 def run_check(options: argparse.Namespace, arguments: list[str]) -> int:
@@ -79,6 +80,7 @@ def _prepare(options: argparse.Namespace, arguments: list[str], folder: Path) ->
         device=options.device,
         precision=options.precision,
         engine=options.engine,
+        checkpoint_every=options.checkpoint_every,
         command=shell(arguments),
     )
 
@@ -97,7 +99,10 @@ def _print_plan(prepared: Prepared, jobs: int, console: Console) -> None:
     total = sum(found.steps.values())
     kinds = ", ".join(f"{n} {kind}" for kind, n in found.steps.items())
     console.print(f"{total} steps ({kinds}), {found.done} of them done", highlight=False)
+    numerics = study.numerics
+    console.print(f"engine: {numerics['engine']} on {numerics['device']}, {numerics['precision']}", highlight=False)
     console.print(f"estimated time: {_clock(found.seconds)} with {jobs} jobs", highlight=False)
+    console.print(f"estimated memory: {gigabytes(found.memory)} a process", highlight=False)
     for entry in prepared.plan.not_applicable:
         console.print(f"not applicable: {entry['method']}, {entry['check']}: {entry['why']}", highlight=False)
     family = sum(1 for arm in prepared.plan.arms if arm.seed == 0 and arm.check not in ("original", "dense"))

@@ -50,12 +50,13 @@ def request(options: argparse.Namespace, model: ModelLike, data: Data) -> Single
         device=options.device,
         precision=options.precision,
         engine=options.engine,
+        checkpoint_every=options.checkpoint_every,
     )
 
 
 def work_store(options: argparse.Namespace) -> Store:
     """Where the steps of a single ticket are kept; requests that differ in the ticket alone share them."""
-    ticket = {"command", "method", "sparsity", "seed", "weights", "out", "work", "json"}
+    ticket = {"command", "method", "sparsity", "seed", "weights", "out", "work", "json", "checkpoint_every"}
     folder = Path(options.work) if options.work else default_folder(options, ticket)
     _check_place(folder.absolute(), f"asked to keep finished steps in {folder}, got")
     return Store(folder / "store")

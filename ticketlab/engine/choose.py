@@ -240,9 +240,11 @@ class Measurements:
 
 
 def _whole(entry: Any) -> bool:
-    return {*entry} == {"spec", "train_images_s", "test_images_s", "setup_s"} and all(
-        isinstance(v, float) and v >= 0 and math.isfinite(v) for k, v in entry.items() if k != "spec"
-    )
+    """Whether an entry of the file can be believed."""
+    if {*entry} != {"spec", "train_images_s", "test_images_s", "setup_s"} or not isinstance(entry["spec"], str):
+        return False
+    numbers = [entry["train_images_s"], entry["test_images_s"], entry["setup_s"]]
+    return all(isinstance(n, float) and math.isfinite(n) for n in numbers) and min(numbers[:2]) > 0 <= numbers[2]
 
 
 def _processor(device: str) -> str:

@@ -40,13 +40,19 @@ class Feed:
         if epoch != self._epoch:
             self._shuffle(epoch)
         where = [order[part] for order in self._orders]
-        images = [split.inputs.index_select(0, at) for split, at in zip(self._splits, where, strict=True)]
-        targets = [split.targets.index_select(0, at) for split, at in zip(self._splits, where, strict=True)]
-        flat = images[0] if len(images) == 1 else torch.cat(images)
+        if all(split is self._splits[0] for split in self._splits):
+            flat, targets = self._taken(self._splits[0], torch.cat(where))
+        else:
+            taken = [self._taken(split, at) for split, at in zip(self._splits, where, strict=True)]
+            flat, targets = torch.cat([images for images, _ in taken]), torch.cat([labels for _, labels in taken])
         if self._draws:
             flat = augmented(flat, Draws.joined([d.part(part) for d in self._draws]), self._data.augment.pad)
         inputs = normalised(self._data, flat)
-        return inputs.reshape(len(images), -1, *inputs.shape[1:]), torch.stack(targets)
+        return inputs.reshape(len(where), -1, *inputs.shape[1:]), targets.reshape(len(where), -1)
+
+    @staticmethod
+    def _taken(split: Split, where: Tensor) -> tuple[Tensor, Tensor]:
+        return split.inputs.index_select(0, where), split.targets.index_select(0, where)
 
     def prepared(self, inputs: Tensor) -> Tensor:
         """Stored inputs of the test set as the model takes them."""

@@ -126,6 +126,8 @@ class _Slot:
         model: nn.Module = setting.model()
         self._model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._parameters = dict(self._model.named_parameters())
+        # A parameter that the user froze has no gradient, and asking for one is an error.
+        self._trained = {n: p for n, p in self._parameters.items() if p.requires_grad}
         self._momentum = {n: torch.zeros_like(p) for n, p in self._parameters.items()}
         self._alive = {n: torch.ones_like(p) for n, p in self._parameters.items()}
         self._rate = torch.zeros((), device=setting.device)
@@ -136,7 +138,8 @@ class _Slot:
     @torch.no_grad()
     def load(self, job: Job) -> None:
         for name, tensor in self._model.state_dict().items():
-            tensor.copy_(job.weights[name])
+            if isinstance(tensor, Tensor):
+                tensor.copy_(job.weights[name])
         for name, parameter in self._parameters.items():
             self._alive[name].fill_(1.0)
             if job.mask is not None and name in job.mask:
@@ -160,9 +163,18 @@ class _Slot:
     def _capture(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Callable[[], None]]:
         own = inputs.clone(memory_format=torch.channels_last if inputs.ndim == 4 else torch.contiguous_format)
         labels = targets.clone()
-        state = [t for t in self._model.state_dict().values() if isinstance(t, Tensor)] + [*self._momentum.values()]
+        # All buffers, those too that the model does not save.
+        state = [*self._parameters.values(), *self._model.buffers(), *self._momentum.values()]
         before = [t.detach().clone() for t in state]
-        replay = self.place.captured(lambda: self._train(own, labels))
+        try:
+            replay = self.place.captured(lambda: self._train(own, labels))
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise InputError(
+                "asked for an engine of CUDA graphs, got a model whose step cannot be captured as one: "
+                f"{_reason(error)} Use tuned or compiled."
+            ) from error
         with torch.no_grad():
             # Warming up has trained the ticket: back to where it stood.
             for tensor, value in zip(state, before, strict=True):
@@ -174,8 +186,8 @@ class _Slot:
         with self._setting.arithmetic():
             logits = self._model(inputs)
         loss = functional.cross_entropy(logits.float(), targets)
-        slopes = torch.autograd.grad(loss, list(self._parameters.values()), allow_unused=True)
-        names = [n for n, slope in zip(self._parameters, slopes, strict=True) if slope is not None]
+        slopes = torch.autograd.grad(loss, list(self._trained.values()), allow_unused=True)
+        names = [n for n, slope in zip(self._trained, slopes, strict=True) if slope is not None]
         grads = [slope for slope in slopes if slope is not None]
         with torch.no_grad():
             self.loss.copy_(loss)
@@ -204,3 +216,10 @@ class _Slot:
             parameter.masked_fill_(self._alive[name] == 0, 0)
         weights = {n: t for n, t in self._model.state_dict().items() if isinstance(t, Tensor)}
         return State(clones(weights), clones(self._momentum) if self._setting.recipe.momentum else {})
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong first: ending a capture that is broken fails again, and says less."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return (str(error).strip().splitlines() or ["no reason given"])[0][:200]

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from ticketlab.engine.engine import Setting, State, check_weights
 from ticketlab.engine.job import Job, clones
+from ticketlab.engine.pooling import pool_by_comparison
 from ticketlab.errors import InputError
 from ticketlab.mask import Mask
 from ticketlab.parameters import prunable
@@ -35,6 +36,9 @@ class Stacked:
         self.device = setting.device
         self._setting = setting
         self._model = setting.model()
+        pool_by_comparison(self._model)
+        if setting.precision == "bf16":
+            _normalise_in_fp32(self._model)
         self._prunable = tuple(prunable(self._model))
         self._full = setting.recipe.batch_size
         self._update = _update(self._model, setting)
@@ -123,6 +127,13 @@ class Stacked:
     def _filled(self, tensor: Tensor) -> Tensor:
         free = self.width - len(tensor)
         return torch.cat([tensor, tensor[:1].expand(free, *tensor.shape[1:])]) if free else tensor
+
+
+def _normalise_in_fp32(model: nn.Module) -> None:
+    """Let batch norm take its inputs in fp32: stacked, it cannot mix them with weights of another precision."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
 
 
 def _update(model: nn.Module, setting: Setting) -> Callable[..., tuple[Tensors, Tensors, Tensors, Tensor]]:

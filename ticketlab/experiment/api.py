@@ -49,7 +49,8 @@ def check(
         recipe: how tickets are trained; the data set's default if None.
         margin: what drop matters, in points or as a share of (dense - chance), "2%".
         settings_: ``alpha``, ``final``, ``multiplicity``, ``family``, ``test``, ``per_class``, ``device``,
-            ``precision`` ("fp32", "bf16", "tf32"), ``engine`` (measured when a study begins if None).
+            ``precision`` ("fp32", "bf16", "tf32"), ``engine`` (measured when a study begins if None),
+            ``checkpoint_every`` (seconds).
 
     Returns:
         A :class:`Report` with ``verdicts``, ``results`` (plain values), ``html(path)`` and a readable ``str``.
@@ -67,6 +68,7 @@ def check(
         "device",
         "precision",
         "engine",
+        "checkpoint_every",
         "command",
     }
     if set(settings_) - known:

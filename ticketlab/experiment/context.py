@@ -24,7 +24,8 @@ from ticketlab.pruning import digest_of
 class Context:
     """What steps need beside their inputs: the data, the model's factory, and methods that have no spec.
 
-    ``build`` makes a fresh model under the current global random state.
+    ``build`` makes a fresh model under the current global random state. A training writes a checkpoint
+    ``every`` so many seconds.
     """
 
     data: Data
@@ -34,6 +35,7 @@ class Context:
     threads: int = 1
     precision: str = "fp32"
     engine: str = "tuned"
+    every: float = 60.0
     _engine: Engine | None = None
     _on_device: Data | None = None
     _digest: tuple[Split, str] | None = None

@@ -64,15 +64,15 @@ def _train(steps: Sequence[Step], context: Context, store: Store) -> list[Result
     read = [context.digest(split) for split in splits]
     moved = {id(split): split.to(context.device) for split in splits if split is not context.data.train}
     jobs = [_job(step, moved.get(id(split)), store) for step, split in zip(steps, splits, strict=True)]
-    keeper = _keeper(store)
+    keeper = _keeper(store, context.every)
     recipe = Recipe.from_json(steps[0].params["recipe"])
     names = [step.id for step in steps]
     results = train_jobs(context.opened(recipe), jobs, context.resident, recipe, names, keeper)
     return [_trained(r, step, digest) for r, step, digest in zip(results, steps, read, strict=True)]
 
 
-def _keeper(store: Store) -> Keeper:
-    return Keeper(store.folder / "unfinished")
+def _keeper(store: Store, every: float = 60.0) -> Keeper:
+    return Keeper(store.folder / "unfinished", every)
 
 
 def forget_unfinished(steps: Sequence[Step], store: Store) -> None:

@@ -47,6 +47,7 @@ def groundwork(
     device: str,
     precision: str = "fp32",
     engine: str | None = None,
+    every: float = 60.0,
 ) -> Groundwork:
     """Check that model, data and device go together, and write down what they are.
 
@@ -54,6 +55,7 @@ def groundwork(
         own: the methods that have no spec, by name.
         recipe: the data set's default if None.
         engine: the usual one if None.
+        every: seconds between two checkpoints of a training.
 
     Raises:
         InputError: a model that cannot be built, cannot be pruned or does not fit the data; no such device,
@@ -61,6 +63,8 @@ def groundwork(
     """
     if per_class < 1:
         raise InputError(f"asked for {per_class} scoring images per class, got fewer than one.")
+    if not (math.isfinite(every) and every >= 0):
+        raise InputError(f"asked for a checkpoint every {every} seconds, got no number of at least 0.")
     factory = Factory(model, data.classes, data.in_shape)
     with seeding.isolated(0, "shape"):
         built = factory()
@@ -89,14 +93,16 @@ def groundwork(
         scoring={"per_class": per_class},
     )
     Schedule(conditions.training, len(data.train))
-    return Groundwork(conditions, context_of(conditions, data, factory, own), built)
+    return Groundwork(conditions, context_of(conditions, data, factory, own, every), built)
 
 
-def context_of(conditions: Conditions, data: Data, build: Callable[[], nn.Module], own: dict[str, Method]) -> Context:
+def context_of(
+    conditions: Conditions, data: Data, build: Callable[[], nn.Module], own: dict[str, Method], every: float
+) -> Context:
     """What steps under these conditions run with."""
     numerics = conditions.numerics
     threads, precision, engine = (numerics[name] for name in ("threads_per_ticket", "precision", "engine"))
-    return Context(data, build, own, numerics["device"], threads, precision, engine)
+    return Context(data, build, own, numerics["device"], threads, precision, engine, every)
 
 
 def label_of(method: MethodLike, own: dict[str, Method]) -> str:

@@ -46,6 +46,7 @@ def prepare(
     device: str = "cpu",
     precision: str = "fp32",
     engine: str | None = None,
+    checkpoint_every: float = 60.0,
     command: str = "",
 ) -> Prepared:
     """Check everything that can be checked, and plan the study in ``folder``, new or grown.
@@ -74,7 +75,15 @@ def prepare(
     # A study keeps the engine that was chosen when it began.
     kept = engine or (old.numerics["engine"] if old else None)
     ground = groundwork(
-        model, data, own, recipe=recipe, per_class=per_class, device=device, precision=precision, engine=kept
+        model,
+        data,
+        own,
+        recipe=recipe,
+        per_class=per_class,
+        device=device,
+        precision=precision,
+        engine=kept,
+        every=checkpoint_every,
     )
     wanted = settings.statistics(
         seeds=seeds if old is None or final else _first_look(old),

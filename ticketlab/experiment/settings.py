@@ -21,7 +21,7 @@ def numerics(device: str, precision: str = "fp32", engine: str = USUAL_ENGINE) -
     Raises:
         InputError: no such device, precision or engine, or a device that lacks the precision.
     """
-    found = _device(device)
+    found = checked_device(device)
     check_precision(precision, found)
     parse(engine)
     return {
@@ -35,7 +35,7 @@ def numerics(device: str, precision: str = "fp32", engine: str = USUAL_ENGINE) -
     }
 
 
-def _device(asked: str) -> torch.device:
+def checked_device(asked: str) -> torch.device:
     """The device, after trying it out."""
     refused = f"asked for device {str(asked)!r}, got"
     use = "Use --device cpu, cuda or cuda:N."

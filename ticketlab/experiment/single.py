@@ -121,6 +121,7 @@ def single(
     device: str = "cpu",
     precision: str = "fp32",
     engine: str | None = None,
+    checkpoint_every: float = 60.0,
 ) -> Single:
     """Check everything that can be checked, and plan the ticket.
 
@@ -134,7 +135,15 @@ def single(
     own: dict[str, Method] = {}
     label, share = _asked(method, sparsity, own)
     ground = groundwork(
-        model, data, own, recipe=recipe, per_class=per_class, device=device, precision=precision, engine=engine
+        model,
+        data,
+        own,
+        recipe=recipe,
+        per_class=per_class,
+        device=device,
+        precision=precision,
+        engine=engine,
+        every=checkpoint_every,
     )
     planner = Planner(ground.conditions, own)
     if share is None:
