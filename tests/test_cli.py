@@ -306,7 +306,7 @@ def test_an_interrupted_study(here: Path, capsys: pytest.CaptureFixture[str], mo
     assert json.loads(capsys.readouterr().out)["complete"] and len(calls) == 9 - 3
 
 
-@pytest.mark.parametrize("what", ["methods", "checks", "models", "data"])
+@pytest.mark.parametrize("what", ["methods", "checks", "models", "data", "engines"])
 def test_list(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("list", what, "--json") == 0
     rows = json.loads(capsys.readouterr().out)

@@ -111,9 +111,9 @@ def parser() -> argparse.ArgumentParser:
     ):
         add(commands.add_parser(add.__name__, help=text, formatter_class=_Formatter))
     listing = commands.add_parser(
-        "list", help="what there is: methods, checks, models, data", formatter_class=_Formatter
+        "list", help="what there is: methods, checks, models, data, engines", formatter_class=_Formatter
     )
-    listing.add_argument("what", choices=["methods", "checks", "models", "data"])
+    listing.add_argument("what", choices=["methods", "checks", "models", "data", "engines"])
     listing.add_argument("--json", action="store_true", help="as JSON")
     show = commands.add_parser("show", help="print what a study says, finished or not", formatter_class=_Formatter)
     show.add_argument("folder", help="the study's folder (--out of check)")

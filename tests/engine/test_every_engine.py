@@ -359,3 +359,40 @@ def test_engines_agree_with_each_other() -> None:
     for engine, values in found.items():
         for name, value in values.items():
             torch.testing.assert_close(value, found["plain"][name], rtol=1e-3, atol=1e-5, msg=f"{engine} {name}")
+
+
+@every
+def test_frozen_parameters_stay_and_are_pruned(engine: str) -> None:
+    class Frozen(tiny.Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.second.weight.requires_grad_(False)
+            self.norm.bias.requires_grad_(False)
+
+    torch.manual_seed(0)
+    model, data = Frozen(), images()
+    mask = some_mask(model)
+    (trained,) = train_jobs(ENGINES[engine](Frozen(), data, LONG), [job(model, mask)], data, LONG)
+    assert torch.equal(trained.weights["second.weight"], model.second.weight * mask["second.weight"])
+    assert torch.equal(trained.weights["norm.bias"], model.norm.bias)
+    assert not torch.equal(trained.weights["norm.weight"], model.norm.weight)
+
+
+@every
+def test_a_model_without_batch_norm_and_with_tied_weights(engine: str) -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = nn.Linear(64, 64)
+            self.two = nn.Linear(64, 64)
+            self.two.weight = self.one.weight
+            self.last = nn.Linear(64, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(torch.relu(self.two(torch.relu(self.one(x.flatten(1))))))
+
+    torch.manual_seed(0)
+    model, data = Tied(), images()
+    (trained,) = train_jobs(ENGINES[engine](Tied(), data, LONG), [job(model, some_mask(model))], data, LONG)
+    assert torch.equal(trained.weights["one.weight"], trained.weights["two.weight"])
+    assert not torch.equal(trained.weights["one.weight"], model.one.weight)

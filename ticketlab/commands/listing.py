@@ -13,7 +13,9 @@ from rich.text import Text
 
 def run_list(options: argparse.Namespace) -> int:
     """Print a registry: a name and what it is on one line, its facts below."""
-    entries = {"methods": _methods, "checks": _checks, "models": _models, "data": _data}[options.what]()
+    entries = {"methods": _methods, "checks": _checks, "models": _models, "data": _data, "engines": _engines}[
+        options.what
+    ]()
     if options.json:
         print(json.dumps(entries, indent=1))
         return 0
@@ -78,6 +80,12 @@ def _models() -> list[dict[str, Any]]:
     from ticketlab.models.registry import MODELS
 
     return [{"name": name, "summary": m.summary, "paper": m.paper} for name, m in MODELS.items()]
+
+
+def _engines() -> list[dict[str, Any]]:
+    from ticketlab.engine.names import ENGINES
+
+    return [{"name": name, "summary": summary} for name, summary in ENGINES.items()]
 
 
 def _data() -> list[dict[str, Any]]:

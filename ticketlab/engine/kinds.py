@@ -12,20 +12,11 @@ from ticketlab.data.batches import normalised
 from ticketlab.data.types import Data
 from ticketlab.engine.eager import Eager, Options
 from ticketlab.engine.engine import Engine, Setting, draws_randomness
+from ticketlab.engine.names import ENGINES
 from ticketlab.engine.precision import check_precision
 from ticketlab.engine.recipe import Recipe
 from ticketlab.errors import InputError, unknown
 
-# Name -> what it is, for `--help` and `ticketlab bench`. ":K" is how many tickets train side by side.
-KINDS = {
-    "plain": "one ticket at a time, eager, as the papers' code does",
-    "tuned": "one ticket at a time, channels_last, fused optimizer",
-    "tuned+im2col": "the same, with maps of 4x4 and below as matrix products",
-    "compiled": "as tuned, forward and backward pass compiled",
-    "compiled+im2col": "as tuned+im2col, forward and backward pass compiled",
-    "stacked:K": "K tickets as one stack of parameters, the whole step compiled",
-    "graph:K": "K tickets on a GPU side by side, each step one CUDA graph",
-}
 _EAGER = {
     "plain": Options(),
     "tuned": Options(channels_last=True, fused=True),
@@ -46,7 +37,7 @@ def parse(spec: str) -> tuple[str, int]:
     if kind in _EAGER and not colon:
         return kind, 1
     if kind not in _WIDE:
-        raise unknown("engine", spec, KINDS)
+        raise unknown("engine", spec, ENGINES)
     if not width.isdecimal() or not 1 <= int(width) <= 256:
         raise InputError(f"asked for engine {spec!r}, got no width from 1 to 256: write {kind}:8 for eight tickets.")
     return kind, int(width)
@@ -64,7 +55,7 @@ def open_engine(
     """An engine for a model's architecture.
 
     Args:
-        spec: a name of ``KINDS``, with a number for K.
+        spec: a name of ``ENGINES``, with a number for K.
         template: any instance of the model; it is copied, its weights are not used.
         data: tells the shape and number of the inputs.
 

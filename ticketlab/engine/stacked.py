@@ -39,10 +39,14 @@ class Stacked:
         pool_by_comparison(self._model)
         if setting.precision == "bf16":
             _normalise_in_fp32(self._model)
-        self._prunable = tuple(prunable(self._model))
+        # Every entry of the state dict, and the name that the tensor goes by here.
+        own = {id(t): n for n, t in reversed([*self._model.named_parameters(), *self._model.named_buffers()])}
+        state = self._model.state_dict(keep_vars=True).items()
+        self._names = {n: own[id(t)] for n, t in state if isinstance(t, Tensor)}
         self._full = setting.recipe.batch_size
         self._update = _update(self._model, setting)
         self._program = torch.compile(self._update, dynamic=False, fullgraph=True) if compiled else self._update
+        self._rate = torch.zeros((), device=setting.device)
         self._parameters: Tensors = {}
         self._buffers: Tensors = {}
         self._momentum: Tensors = {}
@@ -63,8 +67,9 @@ class Stacked:
         """Stack the tickets' weights, masks and momentum."""
         check_weights(self._model, jobs, self.width)
         filled = [*jobs, *[jobs[0]] * (self.width - len(jobs))]
-        parameters = dict(self._model.named_parameters())
-        buffers = [n for n in self._model.state_dict() if n not in parameters]
+        parameters = {n: p for n, p in self._model.named_parameters() if p.requires_grad}
+        # Frozen parameters are inputs that no step changes, as buffers are. Of tied tensors, the first name counts.
+        buffers = [n for n in dict.fromkeys(self._names.values()) if n not in parameters]
 
         def stack(values: Sequence[Tensor]) -> Tensor:
             return torch.stack([v.detach().cpu() for v in values]).to(self.device)
@@ -72,17 +77,16 @@ class Stacked:
         for job in jobs:
             if job.mask is not None:
                 job.mask.match(self._model)
-        alive = [job.mask or Mask.dense(prunable(self._model)) for job in filled]
-        self._masks = {
-            n: stack([m[n] if n in m else torch.ones_like(alive[0][n]) for m in alive]) for n in self._prunable
-        }
+        dense = Mask.dense(prunable(self._model))
+        self._masks = {n: stack([(job.mask or dense).get(n, dense[n]) for job in filled]) for n in dense}
         self._parameters = {n: stack([job.weights[n] for job in filled]) for n in parameters}
         self._buffers = {n: stack([job.weights[n] for job in filled]) for n in buffers}
         zeros = {n: torch.zeros(p.shape) for n, p in parameters.items()}
         self._momentum = {n: stack([(job.momentum or zeros).get(n, zeros[n]) for job in filled]) for n in parameters}
         for n, mask in self._masks.items():
-            self._parameters[n].masked_fill_(~mask, 0)
-            self._momentum[n].masked_fill_(~mask, 0)
+            for held in (self._parameters, self._buffers, self._momentum):
+                if n in held:
+                    held[n].masked_fill_(~mask, 0)
 
     def step(self, inputs: Tensor, targets: Tensor, lr: float, step: int) -> Tensor:
         """One step of every ticket on its batch (K, B, ...), (K, B); the losses (K,)."""
@@ -95,7 +99,7 @@ class Stacked:
     def _run(self, program: Callable[..., Any], inputs: Tensor, targets: Tensor, lr: float) -> Tensor:
         tickets = len(inputs)
         inputs, targets = self._filled(inputs), self._filled(targets)
-        rate = torch.tensor(lr, device=self.device)
+        rate = self._rate.fill_(lr)
         with torch.no_grad():
             self._parameters, self._momentum, self._buffers, losses = program(
                 self._parameters, self._momentum, self._buffers, self._masks, inputs, targets, rate
@@ -120,9 +124,10 @@ class Stacked:
     def state(self, k: int) -> State:
         """Copies of the k-th ticket's weights and momentum."""
         held = {**self._parameters, **self._buffers}
-        names = [n for n, t in self._model.state_dict().items() if isinstance(t, Tensor)]
         momentum = self._momentum if self._setting.recipe.momentum else {}
-        return State(clones({n: held[n][k] for n in names}), clones({n: t[k] for n, t in momentum.items()}))
+        return State(
+            clones({n: held[own][k] for n, own in self._names.items()}), clones({n: t[k] for n, t in momentum.items()})
+        )
 
     def _filled(self, tensor: Tensor) -> Tensor:
         free = self.width - len(tensor)
