@@ -68,7 +68,7 @@ def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_gpu_is_part_of_the_numerics(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not {"gpu", "cudnn"} & set(settings.numerics("cpu"))
-    monkeypatch.setattr(settings, "_device", torch.device)
+    monkeypatch.setattr(settings, "checked_device", torch.device)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"Some GPU of {device}")
     found = settings.numerics("cuda:1")
     assert found["device"] == "cuda:1" and found["gpu"] == "Some GPU of cuda:1" and "cudnn" in found

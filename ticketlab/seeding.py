@@ -32,17 +32,23 @@ def isolated(seed: int, *purpose: object) -> Iterator[None]:
     numpy = sys.modules.get("numpy")
     numpy_state = numpy.random.get_state() if numpy is not None else None
     with torch.random.fork_rng(devices=_cuda_devices()):
-        value = derive(seed, *purpose)
-        torch.manual_seed(value)
-        random.seed(value)
-        if numpy is not None:
-            numpy.random.seed(value % 2**32)
+        reseed(seed, *purpose)
         try:
             yield
         finally:
             random.setstate(state)
             if numpy is not None:
                 numpy.random.set_state(numpy_state)
+
+
+def reseed(seed: int, *purpose: object) -> None:
+    """Seed the global generators of torch, random and numpy for one purpose, for good."""
+    value = derive(seed, *purpose)
+    torch.manual_seed(value)
+    random.seed(value)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(value % 2**32)
 
 
 def _cuda_devices() -> list[int]:

@@ -73,6 +73,11 @@ def train(
         raise InputError("asked to train tickets, got none.")
     if len(numbers) != len(tickets):
         raise InputError(f"asked to train {len(tickets)} tickets, got {len(numbers)} seeds.")
+    if not isinstance(engine, str):
+        raise InputError(f"asked for engine {engine!r}, got no name: see `ticketlab list engines`.")
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise InputError(f"asked for seed {number!r}, got no whole number.")
     if isinstance(threads, bool) or threads < 1:
         raise InputError(f"asked for {threads} threads, got fewer than one.")
     if not (math.isfinite(every) and every >= 0):
@@ -87,7 +92,7 @@ def train(
         check_weights(template, jobs, len(jobs))
         for job in jobs:
             Schedule(chosen, len(found.train)).span(job.start, job.until)
-        check_memory(template, found, chosen, width=min(width, len(tickets)), device=torch.device(device))
+        check_memory(template, found, chosen, width=width, device=torch.device(device))
         trainer = open_engine(engine, template, found, chosen, precision=precision, device=device)
         found = found.to(device)
         keeper = Keeper(Path(checkpoints), every, ends=True) if checkpoints is not None else None

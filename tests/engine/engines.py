@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ticketlab.data.types import Augment, Data
-from ticketlab.engine.engine import Engine, Setting
+from ticketlab.engine.engine import Engine, Setting, probed
 from ticketlab.engine.graph import Direct, Graphs
 from ticketlab.engine.job import Job
 from ticketlab.engine.job import Trained as Trained
@@ -33,11 +33,14 @@ class Dropped(tiny.Net):
 
 
 def stacked(model: nn.Module, data: Data, recipe: Recipe, width: int = 8, compiled: bool = False) -> Engine:
-    return Stacked(Setting(model, recipe, "fp32", CPU), width, example(data, CPU), compiled)
+    return Stacked(
+        Setting(model, recipe, "fp32", CPU), width, example(data, CPU), probed(model, example(data, CPU)), compiled
+    )
 
 
 def graphs(model: nn.Module, data: Data, recipe: Recipe, width: int = 8) -> Engine:
-    return Graphs(Setting(model, recipe, "fp32", CPU), width, example(data, CPU), lambda _: Direct())
+    inputs = example(data, CPU)
+    return Graphs(Setting(model, recipe, "fp32", CPU), width, inputs, probed(model, inputs), lambda _: Direct())
 
 
 def opened(spec: str) -> Callable[..., Engine]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.engines import CPU, LONG, equal, images, job, net, some_mask, ticket, weights
-from ticketlab.engine.engine import Setting
+from ticketlab.engine.engine import Probe, Setting
 from ticketlab.engine.graph import Cuda, Direct, Graphs
 from ticketlab.engine.job import Job
 from ticketlab.engine.kinds import example
@@ -138,7 +138,8 @@ def opened(width: int = 3, model: nn.Module | None = None, place: type[Any] = _P
         return places[-1]
 
     setting = Setting(model or net(), LONG, "fp32", CPU)
-    return Graphs(setting, width, example(images(), CPU), made), places
+    inputs = example(images(), CPU)
+    return Graphs(setting, width, inputs, Probe(False, frozenset()), made), places
 
 
 def batch(tickets: int, size: int = 9, seed: int = 0) -> tuple[Tensor, Tensor]:

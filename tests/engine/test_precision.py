@@ -87,11 +87,15 @@ def test_a_study_keeps_its_precision(tmp_path: Path, imitated: None) -> None:
 
 
 def test_numerics_are_put_back_even_after_an_error() -> None:
-    before = torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    with pytest.raises(RuntimeError, match="inside"), numerics(before[0] + 1, "tf32"):
-        assert torch.get_num_threads() == before[0] + 1 and torch.backends.cuda.matmul.allow_tf32
+    def settings() -> tuple[object, ...]:
+        found = [getattr(owner, name) for owner, name, _ in precision._rounding("fp32")]
+        return (torch.get_num_threads(), torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic, *found)
+
+    before = settings()
+    with pytest.raises(RuntimeError, match="inside"), numerics(torch.get_num_threads() + 1, "tf32"):
+        assert settings()[0] == before[0] + 1 and settings()[2:4] in ((True, "tf32"), (True, True))
         raise RuntimeError("inside")
-    assert before == (torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+    assert before == settings()
 
 
 def test_im2col_is_the_same_convolution() -> None:

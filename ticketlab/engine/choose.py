@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -9,12 +10,12 @@ import statistics
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ticketlab import seeding
 from ticketlab.data import cache
@@ -74,7 +75,8 @@ def candidates(template: nn.Module, data: Data, recipe: Recipe, device: str, pre
     del recipe, precision
     if torch.device(device).type == "cuda":
         return ["plain", "tuned", "graph:8", "compiled"]
-    small = bool(small_maps(template, example(data, torch.device("cpu")).to(next(template.parameters()).device)))
+    with seeding.isolated(0, "shape"):
+        small = bool(small_maps(copy.deepcopy(template).cpu(), example(data, torch.device("cpu"))))
     parameters = sum(p.numel() for p in template.parameters())
     return [
         "plain",
@@ -102,29 +104,42 @@ def measure(
     Raises:
         InputError: the engine is not to be had for this model, device or precision.
     """
-    with numerics(threads, precision), seeding.isolated(0, "measure"):
-        where = torch.device(device)
-        size = min(recipe.batch_size, len(data.train))
-        started = time.perf_counter()
-        engine = open_engine(spec, template, data, recipe, precision=precision, device=device)
-        weights = clones(template.state_dict())
-        engine.load([Job(weights, None, seed) for seed in range(engine.width)])
-        split = data.train.take(torch.arange(size)).to(where)
-        splits, seeds = [split] * engine.width, list(range(engine.width))
-        feed = Feed(data, splits, seeds, Schedule(recipe, size))
-        _timed(engine, feed, 2, where)
-        setup = time.perf_counter() - started
-        times: list[float] = []
-        while len(times) < 3 or (sum(times) < seconds and len(times) < 50):
-            times.append(_timed(engine, feed, 1, where))
-        test = split.inputs
-        tests = [_tested(engine, feed, test, where) for _ in range(3)]
-        return Speed(
-            spec,
-            engine.width * size / statistics.median(times),
-            engine.width * size / statistics.median(tests[1:]),
-            max(0.0, setup - 2 * statistics.median(times)),
-        )
+    try:
+        with numerics(threads, precision), seeding.isolated(0, "measure"):
+            return _measured(spec, template, data, recipe, precision, device, seconds)
+    except InputError:
+        raise
+    except Exception as error:
+        # A compiler that is not there, an operation that it does not know: such an engine is not to be had here.
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"asked for engine {spec!r}, got one that fails here: {first[:200]}") from error
+
+
+def _measured(
+    spec: str, template: nn.Module, data: Data, recipe: Recipe, precision: str, device: str, seconds: float
+) -> Speed:
+    where = torch.device(device)
+    size = min(recipe.batch_size, len(data.train))
+    started = time.perf_counter()
+    engine = open_engine(spec, template, data, recipe, precision=precision, device=device)
+    weights = clones({n: t for n, t in template.state_dict().items() if isinstance(t, Tensor)})
+    engine.load([Job(weights, None, seed) for seed in range(engine.width)])
+    split = data.train.take(torch.arange(size)).to(where)
+    splits, seeds = [split] * engine.width, list(range(engine.width))
+    feed = Feed(data, splits, seeds, Schedule(replace(recipe, epochs=1, warmup=0), size))
+    _timed(engine, feed, 2, where)
+    setup = time.perf_counter() - started
+    times: list[float] = []
+    while len(times) < 3 or (sum(times) < seconds and len(times) < 50):
+        times.append(_timed(engine, feed, 1, where))
+    test = split.inputs
+    tests = [_tested(engine, feed, test, where) for _ in range(3)]
+    return Speed(
+        spec,
+        engine.width * size / statistics.median(times),
+        engine.width * size / statistics.median(tests[1:]),
+        max(0.0, setup - 2 * statistics.median(times)),
+    )
 
 
 def _timed(engine: Engine, feed: Feed, steps: int, device: torch.device) -> float:
@@ -229,7 +244,7 @@ class Measurements:
     def _read(self) -> dict[str, Speed]:
         with suppress(OSError, ValueError, TypeError, AttributeError):
             held = json.loads(self._file.read_text())
-            return {str(spec): Speed(**entry) for spec, entry in held.items() if _whole(entry)}
+            return {spec: Speed(**entry) for spec, entry in held.items() if _whole(entry) and entry["spec"] == spec}
         return {}
 
     def _write(self, held: dict[str, Speed]) -> None:
@@ -244,7 +259,11 @@ def _whole(entry: Any) -> bool:
     if {*entry} != {"spec", "train_images_s", "test_images_s", "setup_s"} or not isinstance(entry["spec"], str):
         return False
     numbers = [entry["train_images_s"], entry["test_images_s"], entry["setup_s"]]
-    return all(isinstance(n, float) and math.isfinite(n) for n in numbers) and min(numbers[:2]) > 0 <= numbers[2]
+    return (
+        all(isinstance(n, float) and math.isfinite(n) for n in numbers)
+        and min(numbers[:2]) > 0 <= numbers[2]
+        and max(numbers) < 1e12
+    )
 
 
 def _processor(device: str) -> str:

@@ -13,7 +13,7 @@ class ProductConv2d(nn.Conv2d):
     """A convolution computed as im2col and one matrix product: the same sums in another order."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Inputs (N, C, H, W) to outputs (N, C_out, H_out, W_out), in channels_last layout."""
+        """Inputs (N, C, H, W) to outputs (N, C_out, H_out, W_out)."""
         n, channels, height, width = x.shape
         (kh, kw), (sh, sw), (ph, pw) = self.kernel_size, self.stride, _pair(self.padding)
         rows, columns = (height + 2 * ph - kh) // sh + 1, (width + 2 * pw - kw) // sw + 1
@@ -22,7 +22,9 @@ class ProductConv2d(nn.Conv2d):
         patches = taps.permute(0, 1, 2, 4, 5, 3).reshape(n * rows * columns, kh * kw * channels)
         filters = self.weight.permute(0, 2, 3, 1).reshape(self.out_channels, -1)
         out = functional.linear(patches, filters, self.bias)
-        return out.view(n, rows, columns, self.out_channels).permute(0, 3, 1, 2)
+        out = out.view(n, rows, columns, self.out_channels).permute(0, 3, 1, 2)
+        # In the layout that came in, which the rest of the model may rely on.
+        return out if x.is_contiguous(memory_format=torch.channels_last) else out.contiguous()
 
 
 def _pair(padding: str | tuple[int, ...]) -> tuple[int, int]:

@@ -13,7 +13,15 @@ from torch.nn import functional
 from ticketlab import seeding
 from ticketlab.enforcement import Enforcement, enforce
 from ticketlab.engine.convolution import small_maps_as_products
-from ticketlab.engine.engine import Setting, State, check_weights
+from ticketlab.engine.engine import (
+    Probe,
+    Setting,
+    State,
+    check_weights,
+    in_channels_last,
+    load_tensors,
+    runs_in_channels_last,
+)
 from ticketlab.engine.job import Job, clones
 from ticketlab.mask import Mask
 
@@ -40,18 +48,17 @@ class Eager:
 
     width = 1
 
-    def __init__(self, setting: Setting, options: Options, inputs: Tensor, random: bool) -> None:
-        """``inputs`` is a small batch as the model takes it, ``random`` whether the model draws random numbers."""
+    def __init__(self, setting: Setting, options: Options, inputs: Tensor, probe: Probe) -> None:
+        """``inputs`` is a small batch as the model takes it, ``probe`` what the model did with it."""
         self.device = setting.device
         self._setting = setting
         self._options = options
-        self._random = random
+        self._random = probe.random
         model = setting.model()
         if options.products:
             small_maps_as_products(model, inputs)
-        if options.channels_last:
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._model = model
+        self._channels_last = options.channels_last and runs_in_channels_last(model, inputs)
+        self._model = in_channels_last(model) if self._channels_last else model
         self._full = setting.recipe.batch_size
         self._compiled = torch.compile(self._loss, dynamic=False) if options.compiled else self._loss
         self._optimizer: torch.optim.Optimizer | None = None
@@ -68,7 +75,7 @@ class Eager:
             self._guard.remove()
         recipe = self._setting.recipe
         self._seed = job.seed
-        self._model.load_state_dict(dict(job.weights))
+        load_tensors(self._model, job.weights)
         self._optimizer = torch.optim.SGD(
             self._model.parameters(),
             lr=recipe.lr,
@@ -78,17 +85,19 @@ class Eager:
             fused=True if self._options.fused else None,
         )
         for name, parameter in self._model.named_parameters():
-            if name in (job.momentum or {}):
-                held = (job.momentum or {})[name].to(self.device)
-                buffer = torch.empty_like(parameter).copy_(held)
-                self._optimizer.state[parameter]["momentum_buffer"] = buffer.detach()
+            if recipe.momentum and parameter.requires_grad:
+                # Starting from zero is the same as having none, also where a parameter's first gradient comes late.
+                buffer = torch.zeros_like(parameter)
+                if name in (job.momentum or {}):
+                    buffer.copy_((job.momentum or {})[name])
+                self._optimizer.state[parameter]["momentum_buffer"] = buffer
         self._hold_pruned(job.mask)
 
     def step(self, inputs: Tensor, targets: Tensor, lr: float, step: int) -> Tensor:
         """One step on the batch (1, B, ...), (1, B); the loss (1,)."""
         assert self._optimizer is not None
         if self._random:
-            torch.manual_seed(seeding.derive(self._seed, "dropout", step))
+            seeding.reseed(self._seed, "dropout", step)
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         self._model.train()
@@ -148,6 +157,6 @@ class Eager:
         return functional.cross_entropy(logits.float(), targets)
 
     def _laid_out(self, inputs: Tensor) -> Tensor:
-        if self._options.channels_last and inputs.ndim == 4:
+        if self._channels_last:
             return inputs.contiguous(memory_format=torch.channels_last)
         return inputs

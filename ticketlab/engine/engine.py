@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import random
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from ticketlab import seeding
 from ticketlab.engine.job import Job
 from ticketlab.engine.recipe import Recipe
 from ticketlab.errors import InputError
@@ -91,14 +94,85 @@ def check_shapes(
             )
 
 
-def draws_randomness(model: nn.Module, inputs: Tensor) -> bool:
-    """Whether a forward pass in training mode draws random numbers (dropout, say); the model's copy is used up."""
-    device = inputs.device
+def load_tensors(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load a state dict of tensors; what else a model keeps in its state (``get_extra_state``) stays as it is."""
+    other = {n: value for n, value in model.state_dict().items() if not isinstance(value, Tensor)}
+    model.load_state_dict({**other, **weights})
 
-    def states() -> list[Tensor]:
-        return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
 
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
-        before = states()
-        model.train()(inputs)
-        return not all(torch.equal(a, b) for a, b in zip(before, states(), strict=True))
+def in_channels_last(model: nn.Module) -> nn.Module:
+    """The model with its 4-D tensors in channels_last layout, in place."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return model
+
+
+def runs_in_channels_last(model: nn.Module, inputs: Tensor) -> bool:
+    """Whether a copy of the model trains in that layout; a forward pass with ``view`` may not.
+
+    Decided by the model alone, so that it is the same in every process.
+    """
+    if inputs.ndim != 4:
+        return False
+    trial = in_channels_last(copy.deepcopy(model)).train()
+    with seeding.isolated(0, "layout"):
+        try:
+            trial(inputs.contiguous(memory_format=torch.channels_last)).float().sum().backward()
+        except RuntimeError:
+            return False
+    return True
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a model does in training that decides how it can be trained.
+
+    ``random``: it draws random numbers. ``unused``: parameters that no gradient reaches.
+    """
+
+    random: bool
+    unused: frozenset[str]
+
+
+def probed(template: nn.Module, inputs: Tensor) -> Probe:
+    """Train a copy of a model on two examples, a few times, and look at what it does.
+
+    Raises:
+        InputError: it cannot be copied or trained, or changes a buffer that its state dict leaves out.
+    """
+    try:
+        model = copy.deepcopy(template).to(inputs.device).train()
+    except RuntimeError as error:
+        raise InputError(
+            f"asked to train {type(template).__name__}, got a model that cannot be copied: {error}"
+        ) from error
+    draws, reached = False, set()
+    hidden = {n: b.clone() for n, b in model.named_buffers() if n not in model.state_dict()}
+    with seeding.isolated(0, "probe"):
+        for _ in range(4):
+            before = _generators(inputs.device)
+            try:
+                model(inputs).float().sum().backward()
+            except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise InputError(
+                    f"asked to train {type(template).__name__}, got a model that fails on a batch of two: {first[:200]}"
+                ) from error
+            draws = draws or before != _generators(inputs.device)
+            reached |= {n for n, p in model.named_parameters() if p.grad is not None}
+    for name, buffer in model.named_buffers():
+        if name in hidden and not torch.equal(hidden[name], buffer):
+            raise InputError(
+                f"asked to train {type(template).__name__}, got a model that changes its buffer {name!r} but leaves it "
+                "out of its state dict: a training that was stopped could not go on. Register it as persistent."
+            )
+    return Probe(draws, frozenset(n for n, _ in model.named_parameters() if n not in reached))
+
+
+def _generators(device: torch.device) -> list[bytes]:
+    """The states of all global generators."""
+    numpy = sys.modules.get("numpy")
+    states = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+    others = [random.getstate(), None if numpy is None else numpy.random.get_state()]
+    return [*(state.numpy().tobytes() for state in states), *(repr(state).encode() for state in others)]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ticketlab.engine.engine import Setting, State, check_weights
+from ticketlab.engine.engine import Probe, Setting, State, check_weights, in_channels_last, runs_in_channels_last
 from ticketlab.engine.job import Job, clones
 from ticketlab.errors import InputError
 
@@ -84,14 +84,21 @@ class Graphs:
     """Trains up to ``width`` tickets, each in a slot with memory of its own that never moves."""
 
     def __init__(
-        self, setting: Setting, width: int, inputs: Tensor, device: Callable[[torch.device], Device] | None = None
+        self,
+        setting: Setting,
+        width: int,
+        inputs: Tensor,
+        probe: Probe,
+        device: Callable[[torch.device], Device] | None = None,
     ) -> None:
         if device is None and setting.device.type != "cuda":
             raise InputError(f"asked for engine 'graph:{width}' on {setting.device.type}, got an engine for cuda only.")
         self.width = width
         self.device = setting.device
         self._setting = setting
-        self._slots = [_Slot(setting, (device or Cuda)(setting.device)) for _ in range(width)]
+        del probe
+        last = runs_in_channels_last(setting.model(), inputs)
+        self._slots = [_Slot(setting, last, (device or Cuda)(setting.device)) for _ in range(width)]
         self._used = 0
 
     def load(self, jobs: Sequence[Job]) -> None:
@@ -120,11 +127,12 @@ class Graphs:
 
 
 class _Slot:
-    def __init__(self, setting: Setting, place: Device) -> None:
+    def __init__(self, setting: Setting, channels_last: bool, place: Device) -> None:
         self.place = place
         self._setting = setting
         model: nn.Module = setting.model()
-        self._model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._model = in_channels_last(model) if channels_last else model
+        self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self._parameters = dict(self._model.named_parameters())
         # A parameter that the user froze has no gradient, and asking for one is an error.
         self._trained = {n: p for n, p in self._parameters.items() if p.requires_grad}
@@ -161,7 +169,7 @@ class _Slot:
             replay()
 
     def _capture(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Callable[[], None]]:
-        own = inputs.clone(memory_format=torch.channels_last if inputs.ndim == 4 else torch.contiguous_format)
+        own = inputs.clone(memory_format=self._layout)
         labels = targets.clone()
         # All buffers, those too that the model does not save.
         state = [*self._parameters.values(), *self._model.buffers(), *self._momentum.values()]
@@ -191,7 +199,8 @@ class _Slot:
         grads = [slope for slope in slopes if slope is not None]
         with torch.no_grad():
             self.loss.copy_(loss)
-            weights, momentum = [self._parameters[n] for n in names], [self._momentum[n] for n in names]
+            weights: list[Tensor] = [self._parameters[n] for n in names]
+            momentum = [self._momentum[n] for n in names]
             torch._foreach_mul_(grads, [self._alive[n] for n in names])
             torch._foreach_add_(grads, weights, alpha=recipe.weight_decay)
             torch._foreach_mul_(momentum, recipe.momentum)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from ticketlab.data.batches import normalised
 from ticketlab.data.types import Data
 from ticketlab.engine.eager import Eager, Options
-from ticketlab.engine.engine import Engine, Setting, draws_randomness
+from ticketlab.engine.engine import Engine, Probe, Setting, probed
 from ticketlab.engine.names import ENGINES
 from ticketlab.engine.precision import check_precision
 from ticketlab.engine.recipe import Recipe
@@ -66,18 +65,18 @@ def open_engine(
     check_precision(precision, torch.device(device))
     setting = Setting(template, recipe, precision, torch.device(device))
     inputs = example(data, setting.device)
-    random = draws_randomness(copy.deepcopy(template).to(setting.device), inputs)
+    probe = probed(template, inputs)
     if kind in _EAGER:
-        return Eager(setting, _EAGER[kind], inputs, random)
-    if random:
+        return Eager(setting, _EAGER[kind], inputs, probe)
+    if probe.random:
         raise InputError(
             f"asked for engine {spec!r}, got a model that draws random numbers in its forward pass (dropout): its "
             "tickets would depend on each other. Use tuned or compiled."
         )
-    return _wide(kind)(setting, width, inputs)
+    return _wide(kind)(setting, width, inputs, probe)
 
 
-def _wide(kind: str) -> Callable[[Setting, int, Tensor], Engine]:
+def _wide(kind: str) -> Callable[[Setting, int, Tensor, Probe], Engine]:
     # Imported when asked for: torch.func and the compiler take a second.
     if kind == "stacked":
         from ticketlab.engine.stacked import Stacked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,10 @@ from ticketlab.engine.recipe import Recipe
 from ticketlab.engine.schedule import Schedule
 from ticketlab.errors import InputError
 
-_TEST_BATCH = 512
+
+def test_batch(recipe: Recipe) -> int:
+    """How many test images go through the model at once: it keeps no activations, so four times as many, or 64."""
+    return max(64, 4 * recipe.batch_size)
 
 
 @dataclass
@@ -137,12 +141,15 @@ class Training:
             progress.step = self.step
             if progress.diverged_step is None:
                 self._close(k, progress, right[k])
+            else:
+                progress.losses = []
 
     def _close(self, k: int, progress: Progress, right: Tensor) -> None:
         first = self.step - len(progress.losses)
-        bad = [i for i, loss in enumerate(progress.losses) if not torch.tensor(loss).isfinite()]
-        if bad:
-            progress.diverged_step = first + bad[0] + 1
+        bad = [i for i, loss in enumerate(progress.losses) if not math.isfinite(loss)]
+        if bad or (self.step == self.end and not self._finite(k)):
+            # Losses are taken before a step: only the weights tell of an overflow in the last one.
+            progress.diverged_step = first + bad[0] + 1 if bad else self.step
             self._lost[k] = self.engine.state(k)
             return
         sizes = [part.stop - part.start for _, part in map(self.schedule.batch, range(first, self.step))]
@@ -157,11 +164,16 @@ class Training:
         )
         progress.losses = []
 
+    def _finite(self, k: int) -> bool:
+        weights = self.engine.state(k).weights.values()
+        return all(bool(w.isfinite().all()) for w in weights if w.is_floating_point())
+
     def _correct(self) -> Tensor:
         """For every ticket and test image, in order, whether the answer is right: bool (K, N) on the CPU."""
         test = self._data.test
         found = []
-        for inputs, targets in zip(test.inputs.split(_TEST_BATCH), test.targets.split(_TEST_BATCH), strict=True):
+        size = test_batch(self.schedule.recipe)
+        for inputs, targets in zip(test.inputs.split(size), test.targets.split(size), strict=True):
             found.append((self.engine.answers(self._feed.prepared(inputs)) == targets).cpu())
         return torch.cat(found, 1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -49,16 +50,38 @@ def _has_tf32(device: torch.device) -> bool:
 
 @contextmanager
 def numerics(threads: int, precision: str = "fp32") -> Iterator[None]:
-    """Run with the study's number of threads, which decides the last bits of sums, then put the old one back."""
-    before = torch.get_num_threads()
-    products = torch.backends.cuda.matmul.allow_tf32
-    tf32 = precision == "tf32"
-    torch.set_num_threads(threads)
-    # fp32 means fp32: cuDNN would take TF32 for convolutions, and the fastest algorithm of the day.
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32):
-        try:
-            torch.backends.cuda.matmul.allow_tf32 = tf32
-            yield
-        finally:
-            torch.backends.cuda.matmul.allow_tf32 = products
-            torch.set_num_threads(before)
+    """Run with the study's number of threads and precision, which decide the last bits, then put the old ones back.
+
+    fp32 means fp32, whatever the caller has allowed: TF32 and bf16 inside of fp32 products are switched off on every
+    device, and so is cuDNN's search for the fastest algorithm of the day.
+    """
+    cudnn = torch.backends.cudnn
+    held = [*_rounding(precision), (cudnn, "benchmark", False), (cudnn, "deterministic", True)]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in held]
+    threads_before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        _set(held)
+        yield
+    finally:
+        _set(before)
+        torch.set_num_threads(threads_before)
+
+
+def _rounding(precision: str) -> list[tuple[Any, str, Any]]:
+    """Which attributes decide how products of fp32 numbers are rounded, and what they must be."""
+    backends: Any = torch.backends
+    if not hasattr(backends, "fp32_precision"):
+        tf32 = precision == "tf32"
+        return [(backends.cuda.matmul, "allow_tf32", tf32), (backends.cudnn, "allow_tf32", tf32)]
+    # Newer torch has one attribute per operation, and refuses to answer by the old ones once these differ.
+    wanted = "tf32" if precision == "tf32" else "ieee"
+    on_gpu = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
+    on_cpu = [backends.mkldnn.matmul, backends.mkldnn.conv]
+    places = [(place, wanted) for place in on_gpu] + [(place, "ieee") for place in on_cpu]
+    return [(place, "fp32_precision", value) for place, value in places]
+
+
+def _set(values: list[tuple[Any, str, Any]]) -> None:
+    for owner, name, value in values:
+        setattr(owner, name, value)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
-from ticketlab.engine.engine import Setting, State, check_weights
+from ticketlab.engine.engine import Probe, Setting, State, check_weights
 from ticketlab.engine.job import Job, clones
 from ticketlab.engine.pooling import pool_by_comparison
 from ticketlab.errors import InputError
@@ -31,7 +31,7 @@ class Stacked:
     The program's width never changes, so that a ticket's result cannot depend on how many it is packed with.
     """
 
-    def __init__(self, setting: Setting, width: int, inputs: Tensor, compiled: bool = True) -> None:
+    def __init__(self, setting: Setting, width: int, inputs: Tensor, probe: Probe, compiled: bool = True) -> None:
         self.width = width
         self.device = setting.device
         self._setting = setting
@@ -39,6 +39,9 @@ class Stacked:
         pool_by_comparison(self._model)
         if setting.precision == "bf16":
             _normalise_in_fp32(self._model)
+        self._prunable = tuple(prunable(self._model))
+        # As with an optimizer: what no gradient reaches is left alone, by weight decay too.
+        self._unused = probe.unused
         # Every entry of the state dict, and the name that the tensor goes by here.
         own = {id(t): n for n, t in reversed([*self._model.named_parameters(), *self._model.named_buffers()])}
         state = self._model.state_dict(keep_vars=True).items()
@@ -67,7 +70,7 @@ class Stacked:
         """Stack the tickets' weights, masks and momentum."""
         check_weights(self._model, jobs, self.width)
         filled = [*jobs, *[jobs[0]] * (self.width - len(jobs))]
-        parameters = {n: p for n, p in self._model.named_parameters() if p.requires_grad}
+        parameters = {n: p for n, p in self._model.named_parameters() if p.requires_grad and n not in self._unused}
         # Frozen parameters are inputs that no step changes, as buffers are. Of tied tensors, the first name counts.
         buffers = [n for n in dict.fromkeys(self._names.values()) if n not in parameters]
 
@@ -77,6 +80,11 @@ class Stacked:
         for job in jobs:
             if job.mask is not None:
                 job.mask.match(self._model)
+                if strange := sorted(set(job.mask) - set(self._prunable)):
+                    raise InputError(
+                        f"asked to train with a mask of {strange[0]!r}, got engine 'stacked:{self.width}', which masks "
+                        "weights of convolutions and linear layers only. Use tuned or compiled."
+                    )
         dense = Mask.dense(prunable(self._model))
         self._masks = {n: stack([(job.mask or dense).get(n, dense[n]) for job in filled]) for n in dense}
         self._parameters = {n: stack([job.weights[n] for job in filled]) for n in parameters}

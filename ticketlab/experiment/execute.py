@@ -16,6 +16,7 @@ from ticketlab.checks import resolve as resolve_check
 from ticketlab.data.batches import scoring_batches
 from ticketlab.data.types import Data, Split
 from ticketlab.diagnosis import diagnose
+from ticketlab.engine.engine import load_tensors
 from ticketlab.engine.job import Job, Trained
 from ticketlab.engine.precision import numerics
 from ticketlab.engine.recipe import Recipe
@@ -35,7 +36,8 @@ def execute(step: Step, context: Context, store: Store) -> Result:
     run = {"init": _init, "data": _data, "prune": _prune, "transform": _transform, "control": _control}
     if step.kind == "train":
         return execute_pack([step], context, store)[0]
-    with numerics(context.threads, context.precision):
+    # Scores are fp32 whatever the trainings are.
+    with numerics(context.threads):
         return run[step.kind](step, context, store)
 
 
@@ -225,7 +227,7 @@ def _fresh(context: Context) -> nn.Module:
 
 def _loaded(step: Step, context: Context, store: Store) -> nn.Module:
     model = _fresh(context)
-    model.load_state_dict(store.tensors(step.inputs["weights"], "weights"))
+    load_tensors(model, store.tensors(step.inputs["weights"], "weights"))
     return model
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from torch import nn
 from ticketlab import seeding, spec
 from ticketlab.budget import check_sparsity
 from ticketlab.data.types import Data
+from ticketlab.engine.engine import probed
+from ticketlab.engine.kinds import example
 from ticketlab.engine.recipe import Recipe, default_for
 from ticketlab.engine.schedule import Schedule
 from ticketlab.errors import InputError
@@ -20,6 +22,7 @@ from ticketlab.experiment import settings
 from ticketlab.experiment.conditions import Conditions
 from ticketlab.experiment.context import Context
 from ticketlab.experiment.factory import Factory, ModelLike
+from ticketlab.experiment.step import Step
 from ticketlab.methods import METHODS, Method
 from ticketlab.models.fit import check_fit
 from ticketlab.parameters import prunable
@@ -70,6 +73,7 @@ def groundwork(
         built = factory()
     weights = prunable(built)
     check_fit(built, data)
+    probed(built, example(data, torch.device("cpu")))
     conditions = Conditions(
         data={
             "name": data.name,
@@ -103,6 +107,25 @@ def context_of(
     numerics = conditions.numerics
     threads, precision, engine = (numerics[name] for name in ("threads_per_ticket", "precision", "engine"))
     return Context(data, build, own, numerics["device"], threads, precision, engine, every)
+
+
+def check_spans(steps: Iterable[Step], recipe: Recipe, examples: int) -> None:
+    """Refuse trainings that the data are too few for: half of them may have no step where the whole has one.
+
+    Raises:
+        InputError: naming the training.
+    """
+    for step in steps:
+        if step.kind == "train":
+            half = step.params["variant"] == "half-data"
+            number = max(1, examples // 2) if half else examples
+            start, until = step.params["start"], step.params["until"]
+            first, end = Schedule(recipe, number).span(start, until)
+            if start < until and first == end:
+                raise InputError(
+                    f"asked for {step.label} from epoch {start:g} to epoch {until:g}, got {number} examples, of which "
+                    f"an epoch has {Schedule(recipe, number).per_epoch} steps: not one falls into that part."
+                )
 
 
 def label_of(method: MethodLike, own: dict[str, Method]) -> str:

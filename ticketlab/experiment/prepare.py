@@ -18,7 +18,7 @@ from ticketlab.experiment import settings
 from ticketlab.experiment import study as studies
 from ticketlab.experiment.estimate import best_engine
 from ticketlab.experiment.factory import ModelLike
-from ticketlab.experiment.groundwork import MethodLike, checked_sparsity, groundwork, label_of
+from ticketlab.experiment.groundwork import MethodLike, check_spans, checked_sparsity, groundwork, label_of
 from ticketlab.experiment.plan import method_of, plan
 from ticketlab.experiment.prepared import Prepared
 from ticketlab.experiment.study import Study
@@ -109,6 +109,7 @@ def prepare(
     if old is not None:
         study = old.grown(study)
     planned, context = plan(study, own), ground.context
+    check_spans(planned.steps.values(), study.training, len(data.train))
     _check_budgets(study, ground.built, own)
     if kept is None:
         best = best_engine(planned.steps.values(), study, context)

@@ -88,6 +88,9 @@ class Processes:
             try:
                 while waiting or running:
                     self._hand_out(waiting, running, pool, store, tell)
+                    if not running:
+                        # An input was found damaged, and put aside, after the pass began: the next one computes it.
+                        return
                     finished, _ = wait(running, return_when=FIRST_COMPLETED)
                     for future in finished:
                         for step, seconds in zip(running.pop(future), future.result(), strict=True):
@@ -131,7 +134,7 @@ class Processes:
                     progressed = True
                     continue
                 pack = packed(step, waiting.values(), store, self._context, but=keys)
-                if len(pack) < self._context.width and _more_to_come(step, waiting, running):
+                if len(pack) < self._context.width and _more_to_come(step, running):
                     continue
                 keys |= {content_key(taken, store) for taken in pack}
                 for taken in pack:
@@ -139,12 +142,9 @@ class Processes:
                 running[pool.submit(_work_here, pack)] = pack
 
 
-def _more_to_come(step: Step, waiting: Mapping[str, Step], running: Mapping[Future[list[float]], list[Step]]) -> bool:
-    """Whether a training should wait a little for others of its pack: masks are still being made."""
-    return step.kind == "train" and any(
-        other.kind != "train" and not any(i in waiting for i in other.inputs.values())
-        for other in (*waiting.values(), *(s for pack in running.values() for s in pack))
-    )
+def _more_to_come(step: Step, running: Mapping[Future[list[float]], list[Step]]) -> bool:
+    """Whether a training should wait a little for others of its pack: masks are being made right now."""
+    return step.kind == "train" and any(s.kind != "train" for pack in running.values() for s in pack)
 
 
 def packed(step: Step, others: Iterable[Step], store: Store, context: Context, but: Collection[str] = ()) -> list[Step]:

@@ -13,7 +13,7 @@ from ticketlab.engine.recipe import Recipe
 from ticketlab.errors import InputError
 from ticketlab.experiment.compute import Progress, compute
 from ticketlab.experiment.factory import ModelLike
-from ticketlab.experiment.groundwork import Groundwork, MethodLike, checked_sparsity, groundwork, label_of
+from ticketlab.experiment.groundwork import Groundwork, MethodLike, check_spans, checked_sparsity, groundwork, label_of
 from ticketlab.experiment.plan import DENSE, Plan, Planner, Trained, method_of
 from ticketlab.experiment.step import Step
 from ticketlab.experiment.store import Store
@@ -149,6 +149,7 @@ def single(
     if share is None:
         return Single(label, None, seed, ground, planner.plan, planner.dense(seed))
     arm = planner.original(label, share, seed, keep=True)
+    check_spans(planner.plan.steps.values(), ground.conditions.training, len(data.train))
     # A budget that cannot be met fails here, not after the training that comes before the pruning.
     planned_budget(ground.built, *method_of(label, own), share)
     return Single(label, share, seed, ground, planner.plan, arm)
