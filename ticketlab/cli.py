@@ -61,6 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, typed: list[str]) -> int:
+    if options.command in ("check", "train", "bench"):
+        from ticketlab.engine.allocator import keep_freed_memory
+
+        keep_freed_memory()
     if options.command == "check":
         from ticketlab.commands.check import run_check
 

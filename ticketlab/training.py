@@ -14,7 +14,7 @@ from ticketlab.contents import tensors_digest
 from ticketlab.engine.engine import check_weights
 from ticketlab.engine.job import Job, Trained
 from ticketlab.engine.kinds import open_engine, parse
-from ticketlab.engine.memory import check_memory
+from ticketlab.engine.memory import check_memory, estimated
 from ticketlab.engine.precision import numerics
 from ticketlab.engine.recipe import Recipe, default_for
 from ticketlab.engine.schedule import Schedule
@@ -92,7 +92,7 @@ def train(
         check_weights(template, jobs, len(jobs))
         for job in jobs:
             Schedule(chosen, len(found.train)).span(job.start, job.until)
-        check_memory(template, found, chosen, width=width, device=torch.device(device))
+        check_memory(estimated(template, found, chosen), width=width, device=torch.device(device))
         trainer = open_engine(engine, template, found, chosen, precision=precision, device=device)
         found = found.to(device)
         keeper = Keeper(Path(checkpoints), every, ends=True) if checkpoints is not None else None

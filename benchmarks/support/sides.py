@@ -8,6 +8,7 @@ import torch
 
 from support import plain_loop
 from support.work import CLASSES, RECIPE, Work, net, random_data, random_mask
+from ticketlab.engine.allocator import keep_freed_memory
 from ticketlab.engine.job import Job
 from ticketlab.engine.kinds import open_engine
 from ticketlab.engine.limits import training_flops
@@ -32,6 +33,7 @@ def baseline(work: Work) -> tuple[int, Advance]:
 
 def engine(work: Work, spec: str, precision: str, first_seed: int, device: str = "cpu") -> tuple[int, Advance]:
     """A pack of tickets, as many as the engine is wide. Raises InputError where the engine is not available."""
+    keep_freed_memory()
     data, model = random_data(work.shape).to(device), net(work)
     opened = open_engine(spec, model, data, RECIPE, precision=precision, device=device)
     seeds = range(first_seed, first_seed + opened.width)

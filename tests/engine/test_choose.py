@@ -190,6 +190,15 @@ def test_a_study_whose_workers_do_not_fit_is_refused(tmp_path: Path, monkeypatch
     found.run(1)
 
 
+def test_data_are_there_once_and_tampered_versions_once_a_ticket(tmp_path: Path) -> None:
+    clean = tiny.prepared(tmp_path / "a", ["lottery"], checks=["rearrange"])
+    tampered = tiny.prepared(tmp_path / "b", ["lottery"], checks=["corrupted"])
+    train = clean.context.data.train
+    assert tampered.estimate(1).memory - clean.estimate(1).memory == train.inputs.numel() + 8 * len(train)
+    assert clean.context.resident.train.inputs.data_ptr() == train.inputs.data_ptr(), "on a CPU nothing is copied"
+    assert clean.context.resident is clean.context.resident
+
+
 def test_free_memory_is_told() -> None:
     found = memory.available(torch.device("cpu"))
     assert found is None or found > 0

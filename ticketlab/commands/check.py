@@ -102,7 +102,7 @@ def _print_plan(prepared: Prepared, jobs: int, console: Console) -> None:
     numerics = study.numerics
     console.print(f"engine: {numerics['engine']} on {numerics['device']}, {numerics['precision']}", highlight=False)
     console.print(f"estimated time: {_clock(found.seconds)} with {jobs} jobs", highlight=False)
-    console.print(f"estimated memory: {gigabytes(found.memory)} a process", highlight=False)
+    console.print(f"estimated memory: {gigabytes(found.memory)} a process, for data and tickets", highlight=False)
     for entry in prepared.plan.not_applicable:
         console.print(f"not applicable: {entry['method']}, {entry['check']}: {entry['why']}", highlight=False)
     family = sum(1 for arm in prepared.plan.arms if arm.seed == 0 and arm.check not in ("original", "dense"))

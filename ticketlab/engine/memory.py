@@ -96,18 +96,15 @@ def available(device: torch.device) -> int | None:
     return min(found) if found else None
 
 
-def check_memory(
-    template: nn.Module, data: Data, recipe: Recipe, *, width: int, device: torch.device, processes: int = 1
-) -> Memory:
-    """The estimate for one process, after checking that all of them fit.
+def check_memory(memory: Memory, *, width: int, device: torch.device, processes: int = 1) -> None:
+    """Refuse trainings that do not fit into what is free.
 
     Raises:
         InputError: they do not; the message says how many would.
     """
-    memory = estimated(template, data, recipe)
     free = available(device)
     if free is None or processes * memory.total(width) <= free:
-        return memory
+        return
     fitting = (free // processes - memory.data) // memory.ticket
     asked = f"{width} tickets side by side" + (f" in {processes} processes" if processes > 1 else "")
     fewer = f"at most {fitting} would fit" if fitting >= 1 else "not even one would fit"

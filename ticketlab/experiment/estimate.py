@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -17,6 +17,7 @@ from ticketlab.experiment.context import Context
 from ticketlab.experiment.plan import method_of
 from ticketlab.experiment.step import Step
 from ticketlab.experiment.store import Store
+from ticketlab.program import CLEAN
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,7 @@ def estimate(
             method, _ = method_of(step.method, context.methods)
             images = context.data.classes * conditions.scoring["per_class"] if method.reads_data else 1
             seconds += method.rounds * (method.passes * images / speed.train_images_s + 0.005) / jobs
-    with seeding.isolated(0, "shape"):
-        memory = estimated(context.build(), context.data, conditions.training).total(context.width)
+    memory = memory_of(planned, conditions, context).total(context.width)
     return Estimate(Counter(s.kind for s in planned), len(planned) - len(left), seconds, memory)
 
 
@@ -90,13 +90,22 @@ def speed_of(conditions: Conditions, context: Context) -> Speed:
     return measurements(conditions, context).needed(conditions.numerics["engine"])
 
 
-def check_room(conditions: Conditions, context: Context, jobs: int) -> Memory:
-    """What one process holds, after checking that all of them fit.
+def memory_of(steps: Iterable[Step], conditions: Conditions, context: Context) -> Memory:
+    """What one process holds. Where data are tampered with, each ticket of a pack may train on its own version."""
+    with seeding.isolated(0, "shape"):
+        memory = estimated(context.build(), context.data, conditions.training)
+    if any(step.kind == "train" and step.params["variant"] != CLEAN for step in steps):
+        train = context.data.train
+        own = sum(t.numel() * t.element_size() for t in (train.inputs, train.targets))
+        memory = replace(memory, ticket=memory.ticket + own)
+    return memory
+
+
+def check_room(steps: Iterable[Step], conditions: Conditions, context: Context, jobs: int) -> None:
+    """Refuse a plan whose processes do not fit into memory.
 
     Raises:
         InputError: they do not; the message says how many tickets would.
     """
-    with seeding.isolated(0, "shape"):
-        template = context.build()
-    where = torch.device(context.device)
-    return check_memory(template, context.data, conditions.training, width=context.width, device=where, processes=jobs)
+    memory = memory_of(steps, conditions, context)
+    check_memory(memory, width=context.width, device=torch.device(context.device), processes=jobs)

@@ -49,7 +49,7 @@ class Prepared:
         store = self.store
         check_jobs(jobs)
         _check_portable(self.context, jobs)
-        check_room(self.study, self.context, jobs)
+        check_room(self.plan.steps.values(), self.study, self.context, jobs)
         self._check_comparisons()
         self.study.save(self.folder)
         untrained = self._untrained(store)

@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Protocol
 
+from ticketlab.engine.allocator import keep_freed_memory
 from ticketlab.errors import InputError
 from ticketlab.experiment.context import Context
 from ticketlab.experiment.execute import execute, execute_pack, forget_unfinished
@@ -197,6 +198,7 @@ def _start_worker(context: Context, folder: Path) -> None:
     # Ctrl-C reaches every process of the terminal; the driver alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_driver, name="end with driver", daemon=True).start()
+    keep_freed_memory()
     _worker = (context, Store(folder))
 
 
