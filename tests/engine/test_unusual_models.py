@@ -316,3 +316,19 @@ def test_scores_are_fp32_in_a_study_of_another_precision(tmp_path: Path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         found.run(1, tiny.Counter(stop_after=8))
     assert seen and set(seen) == {"ieee"}
+
+
+def test_one_channel_is_laid_out_innermost_too() -> None:
+    """The layouts of one channel are the same memory; told apart by strides, or convolutions fall back to the slow one."""
+    laid = []
+
+    class Watched(tiny.Net):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            laid.append(x.is_contiguous(memory_format=torch.channels_last))
+            return self.last(torch.relu(self.second(torch.relu(self.norm(x)))).flatten(1))
+
+    trained("tuned", Watched())
+    laid.clear()
+    trained("tuned", Watched())
+    assert laid[-20:] == [True] * 20

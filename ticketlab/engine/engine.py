@@ -104,8 +104,17 @@ def in_channels_last(model: nn.Module) -> nn.Module:
     """The model with its 4-D tensors in channels_last layout, in place."""
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.ndim == 4:
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+            tensor.data = channels_innermost(tensor.data)
     return model
+
+
+def channels_innermost(tensor: Tensor) -> Tensor:
+    """A copy in channels_last layout, in its strides too where there is but one channel.
+
+    ``contiguous`` would leave such a tensor as it is, since its memory is the same in both layouts, and convolutions
+    would go on in the other one.
+    """
+    return torch.empty_like(tensor, memory_format=torch.channels_last).copy_(tensor)
 
 
 def runs_in_channels_last(model: nn.Module, inputs: Tensor) -> bool:
