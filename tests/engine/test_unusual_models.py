@@ -319,7 +319,7 @@ def test_scores_are_fp32_in_a_study_of_another_precision(tmp_path: Path, monkeyp
 
 
 def test_one_channel_is_laid_out_innermost_too() -> None:
-    """The layouts of one channel are the same memory; told apart by strides, or convolutions fall back to the slow one."""
+    """Its two layouts are the same memory, told apart by strides: else convolutions go on in the slow one."""
     laid = []
 
     class Watched(tiny.Net):
