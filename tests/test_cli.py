@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from commands import run
 from torch import nn
-
-from ticketlab.cli import main
 
 STUDY = ["--data", "digits", "--limit-train", "60", "--limit-test", "40", "--model", "tiny:net", "--epochs", "2"]
 STUDY += ["--batch-size", "6", "--margin", "20", "--seeds", "3", "--sparsity", "0.5", "--jobs", "1"]
@@ -35,13 +34,6 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a training was started")
 
     monkeypatch.setattr("ticketlab.experiment.execute.train_jobs", trained)
-
-
-def run(*arguments: str) -> int:
-    try:
-        return main(list(arguments))
-    except SystemExit as exit_:
-        return int(exit_.code or 0)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -116,11 +116,11 @@ def test_measuring_leaves_everything_as_it_was() -> None:
 
 
 def test_candidates() -> None:
-    assert candidates(net(), images(), LONG, "cpu", "fp32") == [
+    assert candidates(net(), images(), "cpu") == [
         "plain", "tuned", "tuned+im2col", "stacked:8", "compiled", "compiled+im2col",
     ]  # fmt: skip
     big = nn.Sequential(nn.Flatten(), nn.Linear(64, 20000))
-    assert candidates(big, images(), LONG, "cpu", "fp32") == ["plain", "tuned", "compiled"]
+    assert candidates(big, images(), "cpu") == ["plain", "tuned", "compiled"]
 
 
 def test_a_study_keeps_the_engine_that_was_measured(

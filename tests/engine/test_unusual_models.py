@@ -259,7 +259,7 @@ def test_planning_takes_fractions_of_epochs_and_leaves_the_model_alone(tmp_path:
     model, few = Counting(), Recipe(epochs=0.5, batch_size=10)
     state = torch.random.get_rng_state()
     measure("tuned", model, images(), few, seconds=0.01)
-    choose.candidates(model, images(), few, "cpu", "fp32")
+    choose.candidates(model, images(), "cpu")
     memory.estimated(model, images(), few)
     assert int(model.calls) == 0 and torch.equal(state, torch.random.get_rng_state())
     tiny.prepared(tmp_path / "s", recipe=few).run()

@@ -105,7 +105,7 @@ def _speeds(
     """Every engine measured, and those that are not to be had, with the reason."""
     speeds: list[Speed] = []
     refused: list[dict[str, str]] = []
-    for spec in candidates(template, data, recipe, options.device, options.precision):
+    for spec in candidates(template, data, options.device):
         print(f"measuring {spec}", file=sys.stderr, flush=True)
         try:
             how = {"precision": options.precision, "device": options.device}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ticketlab import seeding
 from ticketlab.data import cache
@@ -23,8 +23,8 @@ from ticketlab.data.types import Data
 from ticketlab.engine.convolution import small_maps
 from ticketlab.engine.engine import Engine
 from ticketlab.engine.feed import Feed
-from ticketlab.engine.job import Job, clones
-from ticketlab.engine.kinds import example, open_engine
+from ticketlab.engine.job import Job, clones, tensors_of
+from ticketlab.engine.kinds import example, open_engine, parse
 from ticketlab.engine.precision import numerics
 from ticketlab.engine.recipe import Recipe
 from ticketlab.engine.schedule import Schedule
@@ -65,14 +65,13 @@ class Speed:
 
     def plan(self, work: Work) -> float:
         """The time for a worker's tickets. A pack with free places takes as long as a full one."""
-        width = int(self.spec.partition(":")[2] or 1)
+        _, width = parse(self.spec)
         filled = -(-work.tickets // width) * width / work.tickets if work.tickets else 1.0
         return self.seconds(work.train_images * filled, work.test_images * filled)
 
 
-def candidates(template: nn.Module, data: Data, recipe: Recipe, device: str, precision: str) -> list[str]:
+def candidates(template: nn.Module, data: Data, device: str) -> list[str]:
     """The engines that could serve a model on a device, the ones without a compiler first."""
-    del recipe, precision
     if torch.device(device).type == "cuda":
         return ["plain", "tuned", "graph:8", "compiled"]
     with seeding.isolated(0, "shape"):
@@ -122,7 +121,7 @@ def _measured(
     size = min(recipe.batch_size, len(data.train))
     started = time.perf_counter()
     engine = open_engine(spec, template, data, recipe, precision=precision, device=device)
-    weights = clones({n: t for n, t in template.state_dict().items() if isinstance(t, Tensor)})
+    weights = clones(tensors_of(template))
     engine.load([Job(weights, None, seed) for seed in range(engine.width)])
     split = data.train.take(torch.arange(size)).to(where)
     splits, seeds = [split] * engine.width, list(range(engine.width))
@@ -218,8 +217,8 @@ class Measurements:
 
     def candidates(self) -> list[str]:
         """The engines that could serve the model here."""
-        template, data, recipe = self._arguments
-        return candidates(template, data, recipe, self._how["device"], self._how["precision"])
+        template, data, _ = self._arguments
+        return candidates(template, data, self._how["device"])
 
     def needed(self, spec: str) -> Speed:
         """An engine's speed, known or measured now.

@@ -22,7 +22,7 @@ from ticketlab.engine.engine import (
     load_tensors,
     runs_in_channels_last,
 )
-from ticketlab.engine.job import Job, clones
+from ticketlab.engine.job import Job, clones, tensors_of
 from ticketlab.mask import Mask
 
 
@@ -131,8 +131,7 @@ class Eager:
         for parameter, alive in self._alive:
             # After a divergence, infinity times zero is not zero.
             parameter.detach().masked_fill_(alive == 0, 0)
-        weights = {n: t for n, t in self._model.state_dict().items() if isinstance(t, Tensor)}
-        return State(clones(weights), clones({n: t for n, t in held.items() if t is not None}))
+        return State(clones(tensors_of(self._model)), clones({n: t for n, t in held.items() if t is not None}))
 
     def _hold_pruned(self, mask: Mask | None) -> None:
         """See to it that pruned weights stay exactly zero.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ticketlab import seeding
-from ticketlab.engine.job import Job
+from ticketlab.engine.job import Job, tensors_of
 from ticketlab.engine.recipe import Recipe
 from ticketlab.errors import InputError
 
@@ -75,7 +75,7 @@ def check_weights(template: nn.Module, jobs: Sequence[Job], width: int) -> None:
     """
     if not 1 <= len(jobs) <= width:
         raise InputError(f"asked to train {len(jobs)} tickets at once, got an engine for 1 to {width}.")
-    shapes = {n: tuple(t.shape) for n, t in template.state_dict().items() if isinstance(t, Tensor)}
+    shapes = {n: tuple(t.shape) for n, t in tensors_of(template).items()}
     for k, job in enumerate(jobs):
         for what, tensors in (("weights", job.weights), ("momentum", job.momentum or {}), ("mask", job.mask or {})):
             check_shapes(f"the {what} of ticket {k}", tensors, shapes, complete=what == "weights")

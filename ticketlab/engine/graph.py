@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ticketlab.engine.engine import Probe, Setting, State, check_weights, in_channels_last, runs_in_channels_last
-from ticketlab.engine.job import Job, clones
+from ticketlab.engine.job import Job, clones, tensors_of
 from ticketlab.errors import InputError
 
 _WARM_UPS = 3
@@ -145,9 +145,8 @@ class _Slot:
 
     @torch.no_grad()
     def load(self, job: Job) -> None:
-        for name, tensor in self._model.state_dict().items():
-            if isinstance(tensor, Tensor):
-                tensor.copy_(job.weights[name])
+        for name, tensor in tensors_of(self._model).items():
+            tensor.copy_(job.weights[name])
         for name, parameter in self._parameters.items():
             self._alive[name].fill_(1.0)
             if job.mask is not None and name in job.mask:
@@ -223,8 +222,7 @@ class _Slot:
         for name, parameter in self._parameters.items():
             # After a divergence, infinity times zero is not zero.
             parameter.masked_fill_(self._alive[name] == 0, 0)
-        weights = {n: t for n, t in self._model.state_dict().items() if isinstance(t, Tensor)}
-        return State(clones(weights), clones(self._momentum) if self._setting.recipe.momentum else {})
+        return State(clones(tensors_of(self._model)), clones(self._momentum) if self._setting.recipe.momentum else {})
 
 
 def _reason(error: BaseException) -> str:

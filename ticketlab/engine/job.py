@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ticketlab.data.types import Split
 from ticketlab.mask import Mask
@@ -61,6 +61,11 @@ class Trained:
 def percent(right: Tensor) -> float:
     """The share of True, in percent."""
     return 100.0 * int(right.sum()) / right.numel()
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a model's state dict; a model may keep other things there (``get_extra_state``)."""
+    return {n: t for n, t in model.state_dict().items() if isinstance(t, Tensor)}
 
 
 def clones(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

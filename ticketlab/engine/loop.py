@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -77,7 +77,8 @@ class Training:
         self._data = data
         self._seeds = [job.seed for job in jobs]
         if resumed:
-            jobs = [_at(job, c.state) for job, c in zip(jobs, resumed, strict=True)]
+            states = [c.state for c in resumed]
+            jobs = [replace(j, weights=s.weights, momentum=s.momentum) for j, s in zip(jobs, states, strict=True)]
         engine.load(jobs)
         self._feed = Feed(data, splits, self._seeds, self.schedule)
         self._progress = [c.progress for c in resumed] if resumed else [Progress(self.first) for _ in jobs]
@@ -176,7 +177,3 @@ class Training:
         for inputs, targets in zip(test.inputs.split(size), test.targets.split(size), strict=True):
             found.append((self.engine.answers(self._feed.prepared(inputs)) == targets).cpu())
         return torch.cat(found, 1)
-
-
-def _at(job: Job, state: State) -> Job:
-    return Job(state.weights, job.mask, job.seed, job.split, job.start, job.until, state.momentum)

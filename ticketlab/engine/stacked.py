@@ -16,7 +16,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
 from ticketlab.engine.engine import Probe, Setting, State, check_weights
-from ticketlab.engine.job import Job, clones
+from ticketlab.engine.job import Job, clones, tensors_of
 from ticketlab.engine.pooling import pool_by_comparison
 from ticketlab.errors import InputError
 from ticketlab.mask import Mask
@@ -56,8 +56,7 @@ class Stacked:
         self._masks: Tensors = {}
         try:
             # Without the compiler: what the transforms refuse is refused now, before the compiler takes its time.
-            trial = {n: t for n, t in self._model.state_dict().items() if isinstance(t, Tensor)}
-            self.load([Job(clones(trial), None, 0)])
+            self.load([Job(clones(tensors_of(self._model)), None, 0)])
             targets = torch.zeros(1, len(inputs), dtype=torch.int64, device=self.device)
             self._run(self._update, inputs[None], targets, 0.0)
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:

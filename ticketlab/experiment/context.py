@@ -59,13 +59,16 @@ class Context:
             self._on_device = self.data.to(self.device)
         return self._on_device
 
+    def template(self) -> nn.Module:
+        """A model for its architecture: which weights it has is of no matter, but they are always the same."""
+        with seeding.isolated(0, "shape"):
+            return self.build()
+
     def opened(self, recipe: Recipe) -> Engine:
         """The study's engine, opened once a process: what it compiled serves for every ticket."""
         if self._engine is None:
-            with seeding.isolated(0, "shape"):
-                template = self.build()
             self._engine = open_engine(
-                self.engine, template, self.data, recipe, precision=self.precision, device=self.device
+                self.engine, self.template(), self.data, recipe, precision=self.precision, device=self.device
             )
         return self._engine
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ticketlab import seeding
 from ticketlab.engine.choose import Measurements, Speed, Work, choose
 from ticketlab.engine.memory import Memory, check_memory, estimated
 from ticketlab.experiment.conditions import Conditions
@@ -63,11 +62,9 @@ def work_of(steps: Iterable[Step], context: Context) -> Work:
 
 def measurements(conditions: Conditions, context: Context) -> Measurements:
     """What the engines were measured at for these conditions, on this machine."""
-    with seeding.isolated(0, "shape"):
-        template = context.build()
     numerics = conditions.numerics
     return Measurements(
-        template,
+        context.template(),
         context.data,
         conditions.training,
         identity=conditions.model["identity"],
@@ -92,8 +89,7 @@ def speed_of(conditions: Conditions, context: Context) -> Speed:
 
 def memory_of(steps: Iterable[Step], conditions: Conditions, context: Context) -> Memory:
     """What one process holds. Where data are tampered with, each ticket of a pack may train on its own version."""
-    with seeding.isolated(0, "shape"):
-        memory = estimated(context.build(), context.data, conditions.training)
+    memory = estimated(context.template(), context.data, conditions.training)
     if any(step.kind == "train" and step.params["variant"] != CLEAN for step in steps):
         train = context.data.train
         own = sum(t.numel() * t.element_size() for t in (train.inputs, train.targets))

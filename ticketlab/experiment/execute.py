@@ -17,7 +17,7 @@ from ticketlab.data.batches import scoring_batches
 from ticketlab.data.types import Data, Split
 from ticketlab.diagnosis import diagnose
 from ticketlab.engine.engine import load_tensors
-from ticketlab.engine.job import Job, Trained
+from ticketlab.engine.job import Job, Trained, clones, tensors_of
 from ticketlab.engine.precision import numerics
 from ticketlab.engine.recipe import Recipe
 from ticketlab.engine.train import Keeper, train_jobs
@@ -53,7 +53,7 @@ def execute_pack(steps: Sequence[Step], context: Context, store: Store) -> list[
 def _init(step: Step, context: Context, store: Store) -> Result:
     with seeding.isolated(step.params["seed"], step.params["draw"]):
         model = context.build()
-    return Result({}, tensors={"weights": _state(model)})
+    return Result({}, tensors={"weights": clones(tensors_of(model))})
 
 
 def _data(step: Step, context: Context, store: Store) -> Result:
@@ -122,8 +122,8 @@ def _prune(step: Step, context: Context, store: Store) -> Result:
     params = step.params
     method, options = method_of(step.method, context.methods)
     if (epoch := _lost(step, store)) is not None:
-        return Result({"diverged_at": epoch}, mask=Mask.dense(prunable(_fresh(context))))
-    model = _loaded(step, context, store) if "weights" in step.inputs else _fresh(context)
+        return Result({"diverged_at": epoch}, mask=Mask.dense(prunable(context.template())))
+    model = _loaded(step, context, store) if "weights" in step.inputs else context.template()
     batches = []
     if method.reads_data and method.score is not None:
         split, _ = context.split(params["variant"], params["seed"])
@@ -166,7 +166,7 @@ def _transform(step: Step, context: Context, store: Store) -> Result:
     if step.params["name"] == "rearrange":
         everywhere = dict(Mask.dense(mask))
         rearranged = Mask(select.at_random({}, from_mask(mask), everywhere, seed), {"rearranged": seed})
-        return Result(_health(_fresh(context), rearranged, context), mask=rearranged)
+        return Result(_health(context.template(), rearranged, context), mask=rearranged)
     weights = store.tensors(step.inputs["weights"], "weights")
     return Result({}, tensors={"weights": shuffled(weights, mask, seed)})
 
@@ -220,18 +220,7 @@ def _lost(step: Step, store: Store) -> int | None:
     return next((int(epoch) for epoch in found if epoch is not None), None)
 
 
-def _fresh(context: Context) -> nn.Module:
-    with seeding.isolated(0, "shape"):
-        return context.build()
-
-
 def _loaded(step: Step, context: Context, store: Store) -> nn.Module:
-    model = _fresh(context)
+    model = context.template()
     load_tensors(model, store.tensors(step.inputs["weights"], "weights"))
     return model
-
-
-def _state(model: nn.Module) -> dict[str, Tensor]:
-    return {
-        name: value.detach().cpu().clone() for name, value in model.state_dict().items() if isinstance(value, Tensor)
-    }
