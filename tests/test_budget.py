@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -14,26 +16,95 @@ from torch import nn
 
 from ticketlab import InputError, Mask, budget
 from ticketlab.budget import DECAYS, FORMS, largest_remainder
+from ticketlab.models.registry import build
+from ticketlab.parameters import prunable
+from ticketlab.smart_ratio import targets
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "smart_ratio.json").read_text())
+FOLDER = Path(__file__).parent / "golden"
+GOLDEN = json.loads((FOLDER / "smart_ratio.json").read_text())
+ABLATIONS = json.loads((FOLDER / "smart_ratio_ablations.json").read_text())
+NETS = {"resnet32-su2020": "resnet", "vgg19": "vgg"}
 
 # Card A4's worked example: convolutions of 100, 200 and 400 weights and a linear layer of 50.
 WORKED = {"a": (100, 1, 1), "b": (200, 1, 1), "c": (400, 1, 1), "fc": (50, 1)}
+
+
+def golden_net(key: str) -> dict[str, tuple[int, ...]]:
+    case = GOLDEN[key]
+    shapes = {name: (size, 1, 1) for name, size in zip(case["names"], case["sizes"], strict=True)}
+    return {**shapes, case["names"][-1]: (case["sizes"][-1], 1)}
+
+
+@functools.cache
+def net(name: str) -> dict[str, tuple[int, ...]]:
+    return {
+        n.removesuffix(".weight"): tuple(weight.shape) for n, weight in prunable(build(name, 10, (3, 32, 32))).items()
+    }
 
 
 @pytest.mark.parametrize("key", list(GOLDEN))
 def test_official_counts(key: str) -> None:
     arch, _, sparsity = key.split("/")
     case = GOLDEN[key]
-    shapes = {name: (size, 1, 1) for name, size in zip(case["names"], case["sizes"], strict=True)}
-    shapes[case["names"][-1]] = (case["sizes"][-1], 1)
-    form = "resnet" if arch.startswith("resnet") else "vgg"
+    shapes, form = golden_net(key), "resnet" if arch.startswith("resnet") else "vgg"
     theirs = budget.smart(shapes, float(sparsity), form=form, compat="su2020")
     assert list(theirs.values()) == case["kept"]
     ours = budget.smart(shapes, float(sparsity), form=form)
     assert sum(ours.values()) == round((1 - float(sparsity)) * sum(case["sizes"]))
     # The same rule but for rounding, surplus and their single precision: within a percent of a layer and a weight.
     assert all(abs(ours[n] - theirs[n]) <= 1 + 0.01 * size for n, size in zip(shapes, case["sizes"], strict=True))
+
+
+@pytest.mark.parametrize("key", list(ABLATIONS))
+def test_official_counts_of_the_ablations(key: str) -> None:
+    net_key, _, decay = key.rpartition("/")
+    sparsity, form = float(net_key.split("/")[-1]), "resnet" if key.startswith("resnet") else "vgg"
+    theirs = budget.smart(golden_net(net_key), sparsity, form=form, decay=decay, compat="su2020")
+    assert list(theirs.values()) == ABLATIONS[key]
+
+
+@pytest.mark.parametrize("sparsity", [0.9, 0.95, 0.98])
+def test_the_original_ascending_ratio_disconnects_the_input(sparsity: float) -> None:
+    """Chance accuracy by construction, which says nothing of ratios; exact counts need a floor as well."""
+    shapes = net("resnet32-su2020")
+    theirs = budget.smart(shapes, sparsity, decay="ascending", compat="su2020")
+    assert [n for n, kept in theirs.items() if kept == 0] == ["conv1"]
+    assert budget.smart(shapes, sparsity, decay="ascending")["conv1"] == 0
+    ours = budget.smart(shapes, sparsity, decay="ascending", floor=1)
+    valid(ours, shapes, sparsity)
+    assert ours["conv1"] == 32 and ours["fc"] == 384 and all(ours[n] >= s[0] for n, s in shapes.items())
+
+
+@pytest.mark.parametrize("sparsity", [0.9, 0.95, 0.98])
+def test_the_original_ascending_ratio_descends_in_the_form_vgg(sparsity: float) -> None:
+    """They divide l^2 + l by l^2 too: 1 + 1/l is nearly uniform. The mirror image of their ratio ascends."""
+    shapes, options = net("vgg19"), {"form": "vgg", "decay": "ascending"}
+    sizes, convs = sizes_of(shapes), list(shapes)[:-1]
+    theirs = budget.smart(shapes, sparsity, compat="su2020", **options)
+    ratios = [theirs[n] / sizes[n] for n in convs]
+    assert all(a > b for a, b in itertools.pairwise(ratios)) and ratios[0] < 2 * ratios[-1]
+    even = [r / (1 + 1 / depth) for depth, r in enumerate(ratios, 1)]
+    assert max(even) - min(even) < 1 / sizes[convs[0]]
+    ours = budget.smart(shapes, sparsity, **options)
+    ratios = [ours[n] / sizes[n] for n in convs]
+    assert ratios[-1] > 1000 * ratios[1] and all(a < b for a, b in itertools.pairwise(ratios))
+
+
+@pytest.mark.parametrize("name", list(NETS))
+@pytest.mark.parametrize("sparsity", [0.9, 0.98])
+@pytest.mark.parametrize("linear_keep", [0.1, 0.3, 1.0])
+@pytest.mark.parametrize("decay", DECAYS)
+def test_the_linear_layer_keeps_what_it_is_told(name: str, sparsity: float, linear_keep: float, decay: str) -> None:
+    shapes = net(name)
+    counts = budget.smart(shapes, sparsity, form=NETS[name], linear_keep=linear_keep, decay=decay)
+    valid(counts, shapes, sparsity)
+    last = list(shapes)[-1]
+    assert counts[last] == round(linear_keep * sizes_of(shapes)[last])
+
+
+def test_the_linear_layer_can_be_too_much() -> None:
+    with pytest.raises(InputError, match=r"keep 186 of 1855584 .* 'fc' alone keeps 1280 \(linear_keep=1\)"):
+        budget.smart(net("resnet32-su2020"), 0.9999, linear_keep=1.0)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +132,59 @@ def test_surplus_comes_back_to_earlier_layers() -> None:
     ours = budget.smart(WORKED, 0.2, decay="ascending")
     # 18.87, 113.23 and 452.90 before: 52.90 go from the last layer to the one before it, none to the first.
     assert ours == {"a": 19, "b": 166, "c": 400, "fc": 15}
+
+
+@pytest.mark.parametrize(
+    ("options", "sparsity", "kept"),
+    [
+        # 585 for three layers is 195 each; the first has 100 and the others share its 95. Then 135 is 45 each.
+        ({"decay": "balanced"}, 0.2, [100, 200, 285, 15]),
+        ({"decay": "balanced"}, 0.8, [45, 45, 45, 15]),
+        ({"decay": "balanced"}, 0.5, [100, 130, 130, 15]),
+        ({"decay": "uniform"}, 0.5, [51, 103, 206, 15]),
+        # (l^2 + l) / k^2 times the size is 12.5, 133.3 and 1200, which share 135.
+        ({"decay": "ascending", "form": "vgg"}, 0.8, [1, 14, 120, 15]),
+    ],
+)
+def test_corrected_numbers_by_hand(options: dict[str, str], sparsity: float, kept: list[int]) -> None:
+    assert list(budget.smart(WORKED, sparsity, **options).values()) == kept
+
+
+FLOORED = {"a": (10, 10, 1), "b": (20, 10, 1), "c": (40, 10, 1), "fc": (5, 10)}
+
+
+@pytest.mark.parametrize(
+    ("floor", "sparsity", "linear_keep", "kept"),
+    [
+        (0, 0.8, 0.3, [4, 26, 105, 15]),
+        # The first layer is raised from 4.4 to 10, and the others share 125 as 1 to 4.
+        (1, 0.8, 0.3, [10, 25, 100, 15]),
+        # 6.8, 40.6 and 162.6: the first is raised to 20, which takes the second from 40.6 to 38, so to its own floor.
+        (2, 0.7, 0.3, [20, 40, 150, 15]),
+        (1, 0.8, 0.0, [10, 27, 108, 5]),
+        # A floor of more than a layer has is all of it.
+        (100, 0.0, 0.3, [100, 200, 400, 50]),
+    ],
+)
+def test_a_floor_by_hand(floor: int, sparsity: float, linear_keep: float, kept: list[int]) -> None:
+    counts = budget.smart(FLOORED, sparsity, decay="ascending", floor=floor, linear_keep=linear_keep)
+    assert list(counts.values()) == kept
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"floor": 2}, r"keep 150 of 750 weights, but floor=2 needs 155, 15 of them in the linear layer 'fc'"),
+        ({"floor": -1}, "asked for floor -1"),
+        ({"floor": 0.5}, r"asked for floor 0\.5"),
+        ({"floor": 1, "compat": "su2020"}, "asked for floor=1 with compat='su2020'"),
+        ({"decay": "balanced", "compat": "su2020"}, "asked for decay='balanced' with compat='su2020'"),
+        ({"decay": "balance"}, "Did you mean 'balanced'"),
+    ],
+)
+def test_refused_options(options: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        budget.smart(FLOORED, 0.8, **options)
 
 
 layer = st.one_of(
@@ -102,17 +226,69 @@ def test_smart_is_exact_or_says_why(
         assert all(counts[n] == fixed for n in linear)
 
 
-@given(networks, sparsities)
-@settings(max_examples=200, deadline=None)
-def test_smart_falls_with_depth(shapes: dict[str, tuple[int, ...]], sparsity: float) -> None:
-    """Keep ratios never rise from one layer to the next, but for one weight of rounding."""
-    shapes = {n: s for n, s in shapes.items() if len(s) != 2}
-    if not shapes:
+@given(networks, sparsities, st.sampled_from(DECAYS), st.sampled_from(FORMS), st.floats(0, 1), st.integers(0, 4))
+@settings(max_examples=500, deadline=None)
+def test_floors_are_kept_or_cannot_be(
+    shapes: dict[str, tuple[int, ...]], sparsity: float, decay: str, form: str, linear_keep: float, floor: int
+) -> None:
+    sizes, options = sizes_of(shapes), {"form": form, "decay": decay, "linear_keep": linear_keep}
+    least = {n: min(floor * s[0], sizes[n]) for n, s in shapes.items()}
+    fixed = {
+        n: max(round(linear_keep * sizes[n]), least[n]) for n in [n for n, s in shapes.items() if len(s) == 2][-1:]
+    }
+    if sum({**least, **fixed}.values()) > round((1 - sparsity) * sum(sizes.values())):
+        with pytest.raises(InputError, match=f"alone keeps|floor={floor} needs"):
+            budget.smart(shapes, sparsity, floor=floor, **options)
         return
-    counts, sizes = budget.smart(shapes, sparsity), sizes_of(shapes)
-    low = [(counts[n] - 1) / sizes[n] for n in shapes]
-    high = [(counts[n] + 1) / sizes[n] for n in shapes]
+    counts = budget.smart(shapes, sparsity, floor=floor, **options)
+    valid(counts, shapes, sparsity)
+    assert all(counts[n] >= least[n] for n in shapes)
+    without = budget.smart(shapes, sparsity, **options)
+    if all(without[n] > least[n] for n in shapes):
+        # A floor that binds nowhere changes nothing.
+        assert counts == without
+    # The layers between their floors and their sizes share in proportion, but for surplus and rounding.
+    if any(counts[n] == sizes[n] for n in shapes):
+        return
+    weights = {n: targets(shapes, sum(counts.values()), form, decay, 0.0, 0)[n] for n in shapes if n not in fixed}
+    free = {n: w for n, w in weights.items() if counts[n] > least[n] + 1 and 0 < w < sizes[n]}
+    if all(w < sizes[n] for n, w in weights.items()) and free:
+        scales = [((counts[n] - 1) / w, (counts[n] + 1) / w) for n, w in free.items()]
+        assert max(low for low, _ in scales) <= min(high for _, high in scales)
+
+
+convolutions = networks.map(lambda net: {n: s for n, s in net.items() if len(s) != 2}).filter(bool)
+
+
+@given(convolutions, sparsities, st.sampled_from(DECAYS[:4]), st.sampled_from(FORMS))
+@settings(max_examples=300, deadline=None)
+def test_smart_falls_or_rises_with_depth(
+    shapes: dict[str, tuple[int, ...]], sparsity: float, decay: str, form: str
+) -> None:
+    """Keep ratios never turn from one layer to the next, full ones included, but for one weight of rounding."""
+    counts, sizes = budget.smart(shapes, sparsity, decay=decay, form=form), sizes_of(shapes)
+    order = list(shapes)[::-1] if decay == "ascending" else list(shapes)
+    low = [(counts[n] - 1) / sizes[n] for n in order]
+    high = [(counts[n] + 1) / sizes[n] for n in order]
     assert all(later <= earlier + 1e-12 for earlier, later in zip(high, low[1:], strict=False))
+
+
+@given(convolutions, sparsities, st.sampled_from(FORMS))
+@settings(max_examples=200, deadline=None)
+def test_ascending_is_the_mirror_image(shapes: dict[str, tuple[int, ...]], sparsity: float, form: str) -> None:
+    kept = round((1 - sparsity) * sum(sizes_of(shapes).values()))
+    mirror = dict(reversed(shapes.items()))
+    assert targets(shapes, kept, form, "ascending", 0.3, 0) == targets(mirror, kept, form, "quadratic", 0.3, 0)
+
+
+@given(convolutions, sparsities, st.sampled_from(FORMS))
+@settings(max_examples=200, deadline=None)
+def test_balanced_and_uniform_are_even(shapes: dict[str, tuple[int, ...]], sparsity: float, form: str) -> None:
+    sizes = sizes_of(shapes)
+    balanced = budget.smart(shapes, sparsity, form=form, decay="balanced")
+    open_layers = [kept for n, kept in balanced.items() if kept < sizes[n]]
+    assert not open_layers or max(balanced.values()) <= max(open_layers) + 1 <= min(open_layers) + 2
+    assert budget.smart(shapes, sparsity, form=form, decay="uniform") == budget.uniform(shapes, sparsity)
 
 
 @given(networks, sparsities)

@@ -18,12 +18,12 @@ from ticketlab.cli import parser
 from ticketlab.data import corruption
 from ticketlab.data.batches import epoch_batches, prepare, scoring_batches
 from ticketlab.data.types import Augment, Data
+from ticketlab.data.variants import tampered
 from ticketlab.engine.job import Job
 from ticketlab.engine.kinds import open_engine
 from ticketlab.engine.recipe import Recipe
 from ticketlab.engine.train import train_jobs
 from ticketlab.errors import InputError
-from ticketlab.experiment.context import tampered
 from ticketlab.experiment.plan import ORIGINAL, Arm, plan
 from ticketlab.experiment.run import InProcess
 from ticketlab.mask import Mask

@@ -15,6 +15,7 @@ from zoo import ZOO, Exhibit
 
 import ticketlab
 from ticketlab import InputError, Mask, budget
+from ticketlab import program as programs
 from ticketlab.methods import METHODS, Method
 
 # Many layers of the zoo have a dozen weights: an emptied one is a result here.
@@ -24,7 +25,7 @@ SPARSITY = 0.6
 # Fewer rounds than the default of 100: the same code, sooner.
 OPTIONS: dict[str, dict[str, Any]] = {"synflow": {"rounds": 5}}
 # At this sparsity this budget has no solution in models as small as these; the error says so.
-INFEASIBLE = {"smart-ratio": "alone keeps"}
+INFEASIBLE = {name: "alone keeps" for name, method in METHODS.items() if method.budget == "smart"}
 
 methods = pytest.mark.parametrize("method", list(METHODS))
 models = pytest.mark.parametrize("name", list(ZOO))
@@ -312,7 +313,11 @@ def test_inverted(name: str, method: str) -> None:
     high = prune(exhibit, method, 0.5, **common)
     low = prune(exhibit, method, 0.5, select="inverted", **common)
     assert exact(low, 0.5)
-    if method != "synflow":
+    if METHODS[method].budget != "global":
+        # As few as the counts allow: of a layer that keeps more than half, some are high and low.
+        shared = {n: int((high[n] & low[n]).sum()) for n in high}
+        assert shared == {n: max(0, 2 * kept - size) for n, (kept, size) in high.counts().items()}
+    elif method != "synflow":
         assert high.overlap(low) < 0.1
     assert low != high
 
@@ -349,6 +354,38 @@ def test_every_choice_of_budget_and_selection(method: str, frame: str, select: s
     if frame != "global":
         counts = {"uniform": budget.uniform, "erk": budget.erk, "smart": budget.smart}[frame]
         assert budget.from_mask(mask) == counts(exhibit.model(), 0.5)
+
+
+@methods
+@pytest.mark.parametrize("name", ["conv-norm", "residual"])
+def test_every_method_gives_and_takes_counts(name: str, method: str) -> None:
+    """As a donor its counts are kept by another method; with a donor it keeps those of the donor."""
+    exhibit = scored(name, method)
+    options = "".join(f"/{key}={value}" for key, value in OPTIONS.get(method, {}).items())
+    own, given = prune(exhibit, method), prune(exhibit, "magnitude", budget=f"ratios:{method}{options}")
+    taken = prune(exhibit, method, budget="ratios:erk")
+    assert budget.from_mask(given) == budget.from_mask(own)
+    assert budget.from_mask(taken) == budget.erk(exhibit.model(), SPARSITY) != budget.from_mask(own) or method == "erk"
+    for kept in (given, own):
+        # Positions are the taker's, whatever the donor's are.
+        by_size = all(ranked(n, exhibit.model(), kept) for n in kept)
+        assert by_size == (kept is given or METHODS[method].score is METHODS["magnitude"].score)
+
+
+def ranked(name: str, model: nn.Module, mask: Mask) -> bool:
+    """Whether a layer keeps its largest weights."""
+    kept, size = mask[name], dict(model.named_parameters())[name].detach().abs()
+    return bool(kept.all() or not kept.any() or size[kept].min() >= size[~kept].max())
+
+
+@methods
+def test_programs_end_in_a_training_and_say_what_it_starts_from(method: str) -> None:
+    chosen, options = ticketlab.methods.configured(METHODS[method], {})
+    program = programs.validated(chosen.program(SPARSITY, options), method)
+    before = [stage for stage in program[:-1] if isinstance(stage, programs.Train)]
+    assert bool(before) == chosen.needs_trained == bool(chosen.retraining)
+    assert programs.keeps_weights(program) == chosen.retraining.startswith("trained weights")
+    assert [s.of_path for s in program if isinstance(s, programs.Prune)][-1] == 1
 
 
 @pytest.mark.parametrize("frame", ["uniform", "erk", "smart", "global"])
@@ -410,7 +447,9 @@ def test_nan_weights_name_the_layer(method: str) -> None:
     with torch.no_grad():
         model[2].weight[0, 0] = float("nan")
     options = {"redraw_classifier": False} if method == "grasp" else {}
-    with pytest.raises(InputError, match=r"layer '\d\.weight' hold \d+ NaN"):
+    # The curvature is computed from the outputs, which come first.
+    words = "finite outputs, got NaN" if method == "obd" else r"layer '\d\.weight' hold \d+ NaN"
+    with pytest.raises(InputError, match=words):
         prune(exhibit, method, model=model, **options)
 
 
@@ -420,6 +459,13 @@ def test_nan_weights_name_the_layer(method: str) -> None:
         ("snip", {"accumulate": "typo"}, "accumulate"),
         ("synflow", {"bias": "typo"}, "bias"),
         ("lottery", {"classifier": "typo"}, "classifier"),
+        ("lottery", {"rewind": None}, "rewind"),
+        ("lr-rewinding", {"rewind": "a quarter"}, "rewind"),
+        ("fine-tuning", {"epochs": -1}, "epochs"),
+        ("fine-tuning", {"rewind": 1}, "option of fine-tuning"),
+        ("hybrid", {"form": "typo"}, "form"),
+        ("hybrid", {"budget": "ratios"}, "budget"),
+        ("magnitude", {"budget": "ratios:"}, "budget|method"),
         ("smart-ratio", {"form": "typo"}, "form"),
         ("smart-ratio", {"decay": 3}, "decay"),
         ("smart-ratio", {"compat": "typo"}, "compat"),

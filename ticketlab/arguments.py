@@ -98,6 +98,50 @@ def bench(p: argparse.ArgumentParser) -> None:
     p.add_argument("--json", action="store_true", help="stdout holds only the measurements as JSON")
 
 
+def reproduce(p: argparse.ArgumentParser) -> None:
+    """``ticketlab reproduce``."""
+    p.usage = "ticketlab reproduce TABLE [--quick] [options]"
+    p.description = _wrapped(
+        "Runs a published table, or single cells of it, and prints what was published beside what was measured here, "
+        "with what that says about the paper's claims. A full table takes days: stopped at any moment, the same "
+        "command goes on where it was. --quick is a small stand-in of minutes, which is not the paper's protocol."
+    )
+    p.add_argument("table", metavar="TABLE", help='"su2020/random-tickets" (`ticketlab list recipes`), or a .toml file')
+    what = p.add_argument_group("what is run")
+    what.add_argument("--quick", action="store_true", help="few images, few epochs, small nets")
+    what.add_argument(
+        "--cell",
+        nargs="+",
+        default=[],
+        metavar="CELL",
+        help='only these: "cifar10/resnet32/0.98/random-ticket", "cifar10/resnet32", "*/0.9"',
+    )
+    what.add_argument("--seeds", type=int, metavar="N", help="runs a cell (default: as the table says)")
+    what.add_argument("--data-dir", metavar="DIR", help="the folder with the data; never downloads then")
+    what.add_argument("--show", action="store_true", help="run nothing: print what the folder's records say")
+    what.add_argument("--dry-run", action="store_true", help="print the steps and the estimated time, run nothing")
+    run = _running(p, "default: tuned")
+    run.add_argument("--out", metavar="DIR", help="where steps and records are kept (default: runs/ and the paper)")
+    run.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one per core; 1 on a GPU)")
+    said = p.add_argument_group("what is said")
+    said.add_argument("--with", nargs="+", default=[], metavar="FILE", dest="more", help="records to count in (.jsonl)")
+    said.add_argument("--save", metavar="FILE", help="write all records counted in, one a line (.jsonl)")
+    said.add_argument("--markdown", metavar="FILE", help="write the comparison as Markdown")
+    said.add_argument("--json", action="store_true", help="stdout holds only the comparison as JSON")
+
+
+def store(p: argparse.ArgumentParser) -> None:
+    """``ticketlab store``."""
+    actions = p.add_subparsers(dest="action", required=True, metavar="ACTION")
+    bring = actions.add_parser(
+        "import", help="copy finished steps and records that other folders have", formatter_class=p.formatter_class
+    )
+    bring.add_argument(
+        "sources", nargs="+", metavar="FROM", help="folders of studies or tables, or stores; never changed"
+    )
+    bring.add_argument("--into", required=True, metavar="DIR", help="the folder that takes them in; made if absent")
+
+
 def _ticket(p: argparse.ArgumentParser, written: str) -> Group:
     what = p.add_argument_group("which ticket")
     what.add_argument("--method", required=True, metavar="METHOD", help='"snip", "imp,rounds=5", "scores:my_score"')

@@ -1,4 +1,4 @@
-"""The command line: ``ticketlab check | train | prune | bench | list | show | report``.
+"""The command line: ``ticketlab check | train | prune | reproduce | bench | store | list | show | report``.
 
 Nothing heavy is imported before a command runs: ``--help`` must answer at once.
 """
@@ -31,6 +31,11 @@ only a mask:
   ticketlab prune --method synflow --sparsity 0.9 --data digits --model conv --out mask.safetensors
   ticketlab prune --method magnitude --sparsity 0.9 --weights dense.safetensors --out mask.safetensors
 
+a paper's table:
+  ticketlab reproduce su2020/random-tickets --quick --data-dir DIR
+  ticketlab reproduce su2020/random-tickets --cell cifar10/resnet32/0.98 --data-dir DIR
+  ticketlab store import runs/from-a runs/from-b --into runs/all
+
 how long will it take here?
   ticketlab bench --data cifar10 --model resnet20 --tickets 100"""
 
@@ -61,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, typed: list[str]) -> int:
-    if options.command in ("check", "train", "bench"):
+    if options.command in ("check", "train", "bench", "reproduce"):
         from ticketlab.engine.allocator import keep_freed_memory
 
         keep_freed_memory()
@@ -85,6 +90,14 @@ def _run(options: argparse.Namespace, typed: list[str]) -> int:
         from ticketlab.commands.listing import run_list
 
         return run_list(options)
+    if options.command == "reproduce":
+        from ticketlab.commands.reproduce import run_reproduce
+
+        return run_reproduce(options)
+    if options.command == "store":
+        from ticketlab.commands.store import run_store
+
+        return run_store(options)
     from ticketlab.commands.show import run_report, run_show
 
     return run_show(options) if options.command == "show" else run_report(options)
@@ -111,13 +124,15 @@ def parser() -> argparse.ArgumentParser:
         (arguments.check, "run the sanity checks of pruning methods"),
         (arguments.train, "make one ticket, train it to the end and write it"),
         (arguments.prune, "find one mask and write it"),
+        (arguments.reproduce, "run a published table and compare"),
+        (arguments.store, "bring results of several machines together"),
         (arguments.bench, "how fast this machine trains, beside its limits"),
     ):
         add(commands.add_parser(add.__name__, help=text, formatter_class=_Formatter))
     listing = commands.add_parser(
-        "list", help="what there is: methods, checks, models, data, engines", formatter_class=_Formatter
+        "list", help="what there is: methods, checks, models, data, engines, recipes", formatter_class=_Formatter
     )
-    listing.add_argument("what", choices=["methods", "checks", "models", "data", "engines"])
+    listing.add_argument("what", choices=["methods", "checks", "models", "data", "engines", "recipes"])
     listing.add_argument("--json", action="store_true", help="as JSON")
     show = commands.add_parser("show", help="print what a study says, finished or not", formatter_class=_Formatter)
     show.add_argument("folder", help="the study's folder (--out of check)")

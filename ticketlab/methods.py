@@ -16,12 +16,14 @@ from ticketlab.errors import InputError, unknown
 from ticketlab.program import Program
 from ticketlab.scores.grasp import grasp
 from ticketlab.scores.magnitude import magnitude
+from ticketlab.scores.obd import obd
 from ticketlab.scores.snip import snip
 from ticketlab.scores.synflow import synflow
 from ticketlab.scoring import MODES, ScoreFunction
 from ticketlab.select import SELECTIONS
 
 BUDGETS = ("global", "uniform", "erk", "smart")
+RATIOS = "ratios:"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,9 @@ class Method:
     Attributes:
         score: ``(Scoring) -> {name: tensor}`` or ``(model, batches, loss) -> {name: tensor}``, high = keep; None
             for methods that only count.
-        budget: "global" (one ranking over all layers), or "uniform", "erk", "smart" (per-layer counts).
+        budget: "global" (one ranking over all layers); "uniform", "erk", "smart" (per-layer counts); or
+            "ratios:METHOD", the per-layer counts of another method's ticket, whose options follow slashes
+            ("ratios:grasp/temperature=1").
         select: "top-k", "random" or "inverted".
         rounds: prune this often on the exponential path, scoring anew each time.
         mode: of the scoring copy: "train", "eval" or "keep". Decides what batch norm does.
@@ -41,6 +45,7 @@ class Method:
         passes: forward-plus-backward passes over the scoring sample, for time estimates.
         reads_data, reads_weights, needs_trained: what scoring depends on: a batch of data, the weights as they
             are, weights that were trained (then the program trains them, and data matter through them).
+        retraining: what the ticket's last training starts from, in words; empty if it is the initialisation.
     """
 
     name: str
@@ -58,7 +63,13 @@ class Method:
     reads_data: bool = True
     reads_weights: bool = True
     needs_trained: bool = False
+    retraining: str = ""
     revision: int = 1
+
+    @property
+    def donor(self) -> str | None:
+        """The spec of the method whose per-layer counts this one keeps, if it takes those of another."""
+        return self.budget.removeprefix(RATIOS).replace("/", ",") if self.budget.startswith(RATIOS) else None
 
     @property
     def needs(self) -> str:
@@ -67,16 +78,42 @@ class Method:
         return " and ".join(needs) or "nothing"
 
 
-def _imp(sparsity: float, options: Mapping[str, Any]) -> Program:
-    asked = options["rounds"]
+def _retrained(back: str | None) -> Callable[[float, Mapping[str, Any]], Program]:
+    """Train, prune, go ``back`` ("weights", "schedule" or not at all), train again; in one or several rounds."""
+
+    def program(sparsity: float, options: Mapping[str, Any]) -> Program:
+        to = options.get("rewind", 0.0)
+        rewind = None if back is None else programs.Rewind(to, weights=back == "weights")
+        return programs.retrained(rewind, _rounds(sparsity, options), options.get("epochs"))
+
+    return program
+
+
+def _rounds(sparsity: float, options: Mapping[str, Any]) -> int:
+    asked = options.get("rounds", 1)
     if asked != int(asked) or asked < 0:
-        raise InputError(f"asked imp for {asked} rounds, got no whole number of them (0 takes as many as needed).")
-    rounds = asked or paths.rounds_needed(sparsity, options["share"])
-    return programs.iterative(int(rounds), options["rewind"])
+        raise InputError(f"asked to prune in {asked} rounds, got no whole number of them (0 takes as many as needed).")
+    return int(asked or paths.rounds_needed(sparsity, options["share"]))
 
 
 _FRAME: dict[str, Any] = {"mode": None, "select": None, "budget": None, "rounds": None}
-_SMART = {"form": "resnet", "linear_keep": 0.3, "decay": "quadratic", "compat": None}
+_SMART = {"form": "resnet", "linear_keep": 0.3, "decay": "quadratic", "compat": None, "floor": 0}
+# How a pruned net is trained again: one round or several, for as long as the first time or for less.
+_RETRAIN: dict[str, Any] = {"rewind": "25%", "epochs": "100%", "rounds": 1, "share": 0.2}
+# One ranking over all layers may leave the linear ones out, though they count: so the authors' code does it.
+_CLASSIFIER = {"classifier": "pruned"}
+_WEIGHTS_BACK = "weights and batch-norm statistics of epoch `rewind`, its learning rate and data order; momentum zero"
+_SCHEDULE_BACK = (
+    "trained weights and batch-norm statistics; learning rate and data order of epoch `rewind`; momentum zero"
+)
+_GOING_ON = "trained weights and batch-norm statistics; the recipe's last learning rate, new data orders; momentum zero"
+
+
+def _of_trained(name: str, **choices: Any) -> Method:
+    """A method that ranks trained weights, by their magnitude unless it says otherwise."""
+    usual: dict[str, Any] = {"score": magnitude, "mode": "keep", "reads_data": False, "passes": 0}
+    return Method(name, needs_trained=True, **{**usual, **choices})
+
 
 METHODS: dict[str, Method] = {
     m.name: m
@@ -148,29 +185,66 @@ METHODS: dict[str, Method] = {
             summary="synaptic flow, data-free, 100 rounds",
             paper="Tanaka et al., NeurIPS 2020",
         ),
-        Method(
+        _of_trained(
             "lottery",
-            score=magnitude,
-            mode="keep",
-            needs_trained=True,
-            reads_data=False,
-            passes=0,
-            program=lambda sparsity, options: programs.rewound(options["rewind"]),
-            options={"rewind": 0.0, "classifier": "pruned"},
+            program=_retrained("weights"),
+            options={"rewind": 0.0, **_CLASSIFIER},
+            retraining=_WEIGHTS_BACK,
             summary="train, remove the smallest weights at once, rewind, train again",
             paper="Frankle & Carbin, ICLR 2019; one-shot as in Su et al., NeurIPS 2020",
         ),
-        Method(
+        _of_trained(
             "imp",
-            score=magnitude,
-            mode="keep",
-            needs_trained=True,
-            reads_data=False,
-            passes=0,
-            program=_imp,
+            program=_retrained("weights"),
             options={"rewind": 0.0, "share": 0.2, "rounds": 0},
+            retraining=_WEIGHTS_BACK,
             summary="iterative magnitude pruning, 20% of the rest each time, with rewinding",
             paper="Frankle & Carbin, ICLR 2019; Frankle et al., ICML 2020",
+        ),
+        _of_trained(
+            "weight-rewinding",
+            program=_retrained("weights"),
+            options={**_RETRAIN, "epochs": None, **_CLASSIFIER},
+            retraining=_WEIGHTS_BACK,
+            summary="train, remove the smallest weights, take weights and schedule back, train to the end again",
+            paper="Frankle et al., ICML 2020; Renda et al., ICLR 2020",
+        ),
+        _of_trained(
+            "lr-rewinding",
+            program=_retrained("schedule"),
+            options={**_RETRAIN, **_CLASSIFIER},
+            retraining=_SCHEDULE_BACK,
+            summary="train, remove the smallest weights, keep the others and replay the learning rates",
+            paper="Renda et al., ICLR 2020; rewound to epoch 40 of 160 for 160 more in Su et al., NeurIPS 2020",
+        ),
+        _of_trained(
+            "fine-tuning",
+            program=_retrained(None),
+            options={"epochs": "25%", "rounds": 1, "share": 0.2, **_CLASSIFIER},
+            retraining=_GOING_ON,
+            summary="train, remove the smallest weights, train on at the last learning rate",
+            paper="Han et al., NeurIPS 2015",
+        ),
+        _of_trained(
+            "hybrid",
+            program=_retrained("schedule"),
+            budget="smart",
+            options={**_SMART, **_RETRAIN},
+            retraining=_SCHEDULE_BACK,
+            summary="the random ticket's counts, the largest trained weights of each layer, learning rates replayed",
+            paper="Su et al., NeurIPS 2020",
+        ),
+        _of_trained(
+            "obd",
+            score=obd,
+            mode="eval",
+            program=_retrained("schedule"),
+            options={"curvature": "exact", "draws": 100, "images": 0, **_RETRAIN},
+            reads_data=True,
+            passes=30,
+            retraining=_SCHEDULE_BACK,
+            summary="optimal brain damage: half the curvature times the squared trained weight",
+            paper="LeCun, Denker & Solla, NeurIPS 1989",
         ),
     )
 }
@@ -195,7 +269,7 @@ def validated(method: Method) -> Method:
         ("selection", method.select, tuple(SELECTIONS)),
         ("mode", method.mode, MODES),
     ):
-        if asked not in known:
+        if asked not in known and not (kind == "budget" and str(asked).startswith(RATIOS)):
             raise unknown(kind, asked, known)
     if method.score is None and method.select != "random":
         raise InputError(f"method {method.name!r} selects by {method.select!r}, got no score to select by.")
@@ -215,7 +289,9 @@ def configured(method: Method, options: Mapping[str, Any]) -> tuple[Method, dict
     own = dict(method.options)
     frame: dict[str, Any] = {}
     for name, value in options.items():
-        if name in own:
+        if name in _EPOCHS and name in own:
+            own[name] = None if value is None else programs.epochs_of(value, f"{method.name},{name}")
+        elif name in own:
             own[name] = _same_kind(method.name, name, own[name], value)
         elif name in _FRAME:
             frame[name] = value
@@ -224,6 +300,10 @@ def configured(method: Method, options: Mapping[str, Any]) -> tuple[Method, dict
     if frame.get("budget") == "smart":
         own = {**_SMART, **own}
     return validated(replace(method, **frame)), own
+
+
+# Options that are places or lengths of the training.
+_EPOCHS = ("rewind", "epochs")
 
 
 def _same_kind(method: str, name: str, default: Any, value: Any) -> Any:

@@ -5,8 +5,10 @@ A program is data. A sanity check edits it; the plan turns its stages into steps
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -14,6 +16,9 @@ from ticketlab.errors import InputError
 from ticketlab.mask import Mask
 
 CLEAN = "clean"
+
+# A length or a place of the training: a number of epochs, or a share of the recipe's, "25%".
+Epochs = float | str
 
 
 @dataclass(frozen=True)
@@ -30,10 +35,15 @@ class Ticket:
 
 @dataclass(frozen=True)
 class Train:
-    """Train the current ticket up to epoch ``until`` (None: the recipe's end) on the named variant of the data."""
+    """Train the current ticket on the named variant of the data, with fresh momentum, to the recipe's end.
+
+    ``until`` stops at that epoch instead; ``epochs`` after so many epochs, wherever in the schedule the ticket stands:
+    beyond the recipe's end its last learning rate goes on.
+    """
 
     until: float | None = None
     data: str = CLEAN
+    epochs: Epochs | None = None
 
 
 @dataclass(frozen=True)
@@ -51,9 +61,14 @@ class Prune:
 
 @dataclass(frozen=True)
 class Rewind:
-    """Take the weights back to those of epoch ``to`` of the first training (0: the initialisation)."""
+    """Go back to epoch ``to`` of the first training (0: the initialisation).
 
-    to: float = 0.0
+    Learning rate and data order are those of that epoch again, weights and batch-norm statistics too; without
+    ``weights`` these stay as they are (learning-rate rewinding, Renda et al. 2020).
+    """
+
+    to: Epochs = 0.0
+    weights: bool = True
 
 
 @dataclass(frozen=True)
@@ -114,14 +129,45 @@ def at_init() -> Program:
     return (Prune(), Train())
 
 
-def rewound(to: float = 0.0) -> Program:
-    """Train, prune once, rewind to epoch ``to``, train again (one-shot lottery ticket)."""
-    return (Train(), Prune(), Rewind(to), Train())
+def retrained(back: Rewind | None, rounds: int = 1, epochs: Epochs | None = None) -> Program:
+    """Train; then ``rounds`` times prune an equal share of the rest, go ``back``, and train again.
 
-
-def iterative(rounds: int, to: float = 0.0) -> Program:
-    """``rounds`` times train, prune an equal share of the rest, rewind; then train (iterative magnitude pruning)."""
-    stages: list[Stage] = []
+    Without ``back`` training just goes on (fine-tuning). ``epochs`` is the length of every training but the first.
+    """
+    stages: list[Stage] = [Train()]
     for round_ in range(1, rounds + 1):
-        stages += [Train(), Prune(of_path=round_ / rounds), Rewind(to)]
-    return (*stages, Train())
+        stages += [Prune(of_path=round_ / rounds), *([back] if back else []), Train(epochs=epochs)]
+    return tuple(stages)
+
+
+def keeps_weights(program: Program) -> bool:
+    """Whether the ticket's last training starts from weights that an earlier one left."""
+    head = program[: last_training(program)]
+    kept = False
+    for stage in head:
+        if isinstance(stage, Train):
+            kept = True
+        elif (isinstance(stage, Rewind) and stage.weights) or stage == Transform("reinit"):
+            kept = False
+    return kept
+
+
+def epochs_of(value: Any, what: str) -> Epochs:
+    """A place or length as it is written in a method's options, in its one spelling.
+
+    Raises:
+        InputError: neither a number of epochs nor a share such as "25%", or one below zero.
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    try:
+        number = float(text.removesuffix("%")) if text.endswith("%") else None if text else float(value)
+    except (TypeError, ValueError):
+        number = None
+    if number is None or isinstance(value, bool) or not (math.isfinite(number) and number >= 0):
+        raise InputError(f"asked for {what}={value!r}, got neither epochs (40) nor a share of the recipe's (25%).")
+    return f"{number:g}%" if text else number
+
+
+def in_epochs(value: Epochs, recipe_epochs: float) -> float:
+    """The same in epochs, for a recipe of so many."""
+    return float(value.removesuffix("%")) / 100 * recipe_epochs if isinstance(value, str) else value

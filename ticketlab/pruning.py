@@ -54,7 +54,8 @@ def prune(
         seed: decides ties and whatever the method draws.
         prunable: ``(name, parameter) -> bool`` restricts which weights are pruned (and counted).
         input_shape: of one input without the batch dimension, for methods that need a shape but no data.
-        options: of the method.
+        options: of the method. ``budget`` may also be a ``Mask`` or ``{name: kept}``: what every layer keeps
+            ("ratios:METHOD" takes the counts of another method's mask).
 
     Warns:
         EmptyLayerWarning: a layer keeps no weight; the mask's ``empty_layers`` lists them.
@@ -64,19 +65,21 @@ def prune(
             data, NaN scores, or a model without prunable weights.
     """
     found, spec_options = resolve(method)
+    counts = options.pop("budget") if isinstance(options.get("budget"), Mapping) else None
     chosen, own = configured(found, {**spec_options, **options})
     batches = _checked_batches(data)
-    mask = find_mask(
-        model,
-        chosen,
-        own,
-        sparsity,
-        batches=batches,
-        loss=loss,
-        seed=seed,
-        where=prunable,
-        input_shape=input_shape,
-    )
+    asked: dict[str, Any] = {
+        "batches": batches,
+        "loss": loss,
+        "seed": seed,
+        "where": prunable,
+        "input_shape": input_shape,
+    }
+    if counts is not None:
+        counts = _checked_counts(counts, prunable_weights(model, prunable), sparsity)
+    elif chosen.donor:
+        counts = budgets.from_mask(find_mask(model, *donor_of(chosen), sparsity, **asked))
+    mask = find_mask(model, chosen, own, sparsity, **asked, counts=counts)
     if mask.empty_layers:
         text = f"{chosen.name} at sparsity {sparsity:g} leaves no weight in: {', '.join(mask.empty_layers)}."
         warnings.warn(text, EmptyLayerWarning, stacklevel=2)
@@ -100,8 +103,12 @@ def find_mask(
     input_shape: tuple[int, ...] | None = None,
     start: Mapping[str, Tensor] | None = None,
     invert: bool = False,
+    counts: Mapping[str, int] | None = None,
 ) -> Mask:
-    """The mask that a configured method finds, from ``start`` (a mask; dense by default) on."""
+    """The mask that a configured method finds, from ``start`` (a mask; dense by default) on.
+
+    ``counts`` says how many weights every layer keeps in the end, whatever the method's own budget is.
+    """
     weights = prunable_weights(model, where)
     shapes = {name: tuple(w.shape) for name, w in weights.items()}
     total = sum(w.numel() for w in weights.values())
@@ -127,7 +134,10 @@ def find_mask(
                 options=accepted(method.score, options),
             ) as scoring:
                 scores = call_score(method.score, scoring)
-        kept = _budget(method, options, shapes, sparsity, round_)
+        if counts is not None:
+            kept: int | dict[str, int] = _on_the_way(counts, shapes, round_, method.rounds)
+        else:
+            kept = _budget(method, options, shapes, sparsity, round_)
         if isinstance(kept, int):
             kept -= sum(alive[name].numel() for name in pinned)
         else:
@@ -146,14 +156,39 @@ def find_mask(
     )
 
 
+def _on_the_way(
+    counts: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]], round_: int, rounds: int
+) -> dict[str, int]:
+    """What every layer keeps after a round on its own way to ``counts``."""
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    if round_ == rounds:
+        return dict(counts)
+    return {name: max(k, kept_after(sizes[name], 1 - k / sizes[name], round_, rounds)) for name, k in counts.items()}
+
+
 def planned_budget(model: nn.Module, method: Method, options: Mapping[str, Any], sparsity: float) -> int:
     """How many weights the method will keep; raises the error of a budget that cannot be met, scoring nothing."""
+    if method.donor:
+        return planned_budget(model, *donor_of(method), sparsity)
     shapes = {name: tuple(w.shape) for name, w in prunable_weights(model).items()}
     total = sum(math.prod(shape) for shape in shapes.values())
     _pinned(shapes, method, options, total, sparsity)
     for round_ in range(1, method.rounds + 1):
         kept = _budget(method, options, shapes, sparsity, round_)
     return kept if isinstance(kept, int) else sum(kept.values())
+
+
+def donor_of(method: Method) -> tuple[Method, dict[str, Any]]:
+    """The method whose per-layer counts this one keeps, and its options.
+
+    Raises:
+        InputError: an unknown method, or one that takes the counts of a third.
+    """
+    donor, options = resolve(method.donor or "")
+    found = configured(donor, options)
+    if found[0].donor:
+        raise InputError(f"asked for the ratios of {method.donor}, got a method that takes those of another itself.")
+    return found
 
 
 def _selection(name: str, invert: bool) -> select.Select:
@@ -223,6 +258,26 @@ def accepted(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[s
     """The options that a function takes by name."""
     names = inspect.signature(function).parameters
     return {name: value for name, value in options.items() if name in names}
+
+
+def _checked_counts(given: Mapping[str, Any], weights: Mapping[str, Tensor], sparsity: float) -> dict[str, int]:
+    """Per-layer counts of the user's own, after checking that they fit the model and the sparsity."""
+    counts = budgets.from_mask(given) if isinstance(given, Mask) else dict(given)
+    if list(counts) != list(weights) and set(counts) != set(weights):
+        other = sorted(set(counts) ^ set(weights))
+        raise InputError(f"asked to keep counts for {len(counts)} layers, got a model where {other[:3]} differ.")
+    for name, weight in weights.items():
+        kept = counts[name]
+        if isinstance(kept, bool) or not isinstance(kept, int) or not 0 <= kept <= weight.numel():
+            raise InputError(f"asked to keep {kept!r} weights of {name!r}, got a layer of {weight.numel()}.")
+    budgets.check_sparsity(sparsity)
+    kept = budgets.total(sum(w.numel() for w in weights.values()), sparsity)
+    # Counts that were rounded layer by layer may be off by less than one each.
+    if abs(sum(counts.values()) - kept) > len(counts):
+        raise InputError(
+            f"asked for sparsity {sparsity:g}, which keeps {kept} weights, got counts that keep {sum(counts.values())}."
+        )
+    return {name: counts[name] for name in weights}
 
 
 def _checked_batches(data: Iterable[Batch] | None) -> list[Batch]:

@@ -1,14 +1,16 @@
 """What each corruption changes, what it leaves alone, and that its facts say so."""
 
 import pytest
+import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch import Generator
 
-from ticketlab.data import corruption
+from ticketlab.data import corruption, variants
 from ticketlab.data.types import Split
+from ticketlab.errors import InputError
 
 
 def seeded(seed: int) -> Generator:
@@ -83,6 +85,47 @@ def test_half_is_a_random_subset_in_stored_order() -> None:
     assert torch.equal(one.targets, places % 10)
     assert not torch.equal(one.inputs, two.inputs)
     assert facts["images_kept"] == 0.5
+
+
+@settings(deadline=None, max_examples=30)
+@given(n=st.integers(1, 200), size=st.integers(1, 70))
+def test_first_half_is_the_head_as_stored(n: int, size: int) -> None:
+    clean = sample(n, (1, 2, 2))
+    inputs, targets = clean.inputs.clone(), clean.targets.clone()
+    kept, facts = corruption.first_half(clean, size)
+    count = len(kept)
+    assert kept.ordered and not clean.ordered and facts["order_fixed"]
+    assert torch.equal(kept.inputs, inputs[:count]) and torch.equal(kept.targets, targets[:count])
+    assert torch.equal(clean.inputs, inputs) and torch.equal(clean.targets, targets)
+    assert (facts["count_before"], facts["count_after"]) == (n, count) and facts["images_kept"] == count / n
+    assert facts["labels_kept"] and facts["values_kept"]
+    # Whole batches, and never more than half of the examples while there are two of them.
+    assert count == min(n, size) or (count % size == 0 and n / 2 - size <= count <= n / 2 + size / 2)
+    assert variants.examples_left("half-data-su2020", n, size) == count
+
+
+def test_first_half_of_cifar_is_the_390_batches_of_the_papers_code() -> None:
+    """``--max_batch_idx 390``: the batches 0 to 389, half of the 781 full ones."""
+    assert corruption.whole_batches_of_half(50_000, 64) == 390 * 64
+    assert corruption.whole_batches_of_half(50_000, 128) == 195 * 128
+    assert [corruption.whole_batches_of_half(n, 10) for n in (5, 10, 25, 60, 69)] == [5, 10, 10, 30, 30]
+
+
+def test_first_half_depends_on_the_batches_and_on_no_seed() -> None:
+    data = tiny.data()
+    one, two, other = (variants.tampered(data, "half-data-su2020", *a)[0] for a in ((0, 10), (1, 10), (0, 20)))
+    assert tiny.same(one, two) and (len(one), len(other)) == (30, 20)
+    with pytest.raises(InputError, match="'halfdata'"):
+        variants.tampered(data, "halfdata", 0)
+
+
+@pytest.mark.parametrize("variant", variants.VARIANTS)
+def test_variants_are_as_long_as_estimated(variant: str) -> None:
+    data = tiny.data()
+    split, facts = variants.tampered(data, variant, 0, 10)
+    assert len(split) == variants.examples_left(variant, len(data.train), 10) == facts["count_after"]
+    assert split.to("cpu").ordered == split.ordered == (variant == variants.FIRST_HALF)
+    assert split.take(torch.arange(2)).ordered == split.ordered
 
 
 @pytest.mark.parametrize("name", ["random_pixels", "half"])

@@ -42,8 +42,34 @@ def test_a_drop_within_an_epoch_comes_at_its_step() -> None:
 
 def test_other_schedules() -> None:
     cosine = Recipe(epochs=4, schedule="cosine")
-    assert [cosine.lr_at(e) for e in (0, 2, 2.9, 4)] == pytest.approx([0.1, 0.05, 0.05, 0.0])
+    assert [cosine.lr_at(e) for e in (0, 2, 2.9)] == pytest.approx([0.1, 0.05, 0.05])
     assert Recipe(schedule="constant").lr_at(159) == 0.1
+
+
+@pytest.mark.parametrize("schedule", ["step", "cosine", "constant"])
+@pytest.mark.parametrize("epochs", [1, 4, 2.5, 0.3])
+def test_beyond_the_end_the_last_rate_goes_on(schedule: str, epochs: float) -> None:
+    found = Schedule(Recipe(epochs=epochs, batch_size=10, schedule=schedule), 100)
+    end = found.step_of(epochs)
+    rates = [found.lr(step) for step in range(end + 40)]
+    assert set(rates[end:]) == {rates[end - 1]} and rates[end - 1] > 0
+    assert schedule == "constant" or epochs < 2.5 or rates[0] > rates[end]
+
+
+def test_rates_of_a_training_rewound_to_epoch_40_of_160() -> None:
+    """Su et al.: 160 more epochs from epoch 40 on, 40 at 0.1, 40 at 0.01 and 80 at 0.001."""
+    schedule = Schedule(Recipe(), 50_000)
+    first, end = schedule.span(40, 200)
+    assert (first, end) == (40 * 782, 200 * 782)
+    rates = [schedule.lr(step) for step in range(first, end)]
+    assert [rates.count(rate) for rate in sorted(set(rates), reverse=True)] == [40 * 782, 40 * 782, 80 * 782]
+    assert rates == sorted(rates, reverse=True) and sorted(set(rates)) == pytest.approx([0.001, 0.01, 0.1])
+
+
+def test_a_replayed_training_does_not_warm_up_again() -> None:
+    schedule = Schedule(Recipe(epochs=4, batch_size=10, warmup=1, schedule="constant"), 100)
+    assert [schedule.lr(step) for step in range(*schedule.span(1, 5))] == [0.1] * 40
+    assert schedule.lr(schedule.step_of(0.5)) == pytest.approx(0.06)
 
 
 def test_warm_up_grows_step_by_step() -> None:
@@ -111,10 +137,12 @@ def test_schedules_longer_than_the_data_allow_are_refused() -> None:
     with pytest.raises(InputError, match="0 examples"):
         Schedule(Recipe(), 0)
     schedule = Schedule(Recipe(epochs=4), 60)
-    for start, until in ((0, 5), (-1, None), (3, 2), (4.5, None)):
+    for start, until in ((0, math.inf), (0, math.nan), (-1, None), (3, 2), (4.5, None)):
         with pytest.raises(InputError, match="got a recipe of 4 epochs"):
             schedule.span(start, until)
     assert schedule.span(4, None) == (4, 4)
+    # Beyond the end is a place to train to, and to start from if it is said how far.
+    assert (schedule.span(0, 5), schedule.span(4.5, 6)) == ((0, 5), (4, 6))
 
 
 def test_defaults_and_plain_values() -> None:

@@ -14,13 +14,14 @@ import pytest
 import tiny
 import torch
 
+from ticketlab.data.variants import VARIANTS
 from ticketlab.errors import InputError
 from ticketlab.experiment.identity import digest
 from ticketlab.experiment.plan import DENSE, ORIGINAL, Arm, Plan, plan
 from ticketlab.experiment.run import InProcess
 from ticketlab.experiment.step import Step
 from ticketlab.methods import METHODS, Method
-from ticketlab.program import Edit, Prune, Rewind, Train, Transform, at_init, iterative, last_training, rewound
+from ticketlab.program import Edit, Prune, Rewind, Train, Transform, at_init, last_training, retrained
 
 METHOD_LIST = ("snip", "lottery", "imp,rounds=2", "imp,rewind=1,rounds=2", "lottery,rewind=1")
 
@@ -82,9 +83,7 @@ def test_dense_training_is_shared_within_a_seed_and_never_across(tmp_path: Path)
     dense = [s for s in steps if s.kind == "train" and "mask" not in s.inputs]
     per = Counter((s.params["seed"], s.params["variant"]) for s in dense)
     assert set(per.values()) == {1}
-    assert set(per) == {
-        (s, v) for s in range(3) for v in ("clean", "corrupted", "random-labels", "random-pixels", "half-data")
-    }
+    assert set(per) == {(s, v) for s in range(3) for v in ("clean", *VARIANTS)}
 
 
 def test_every_input_of_a_step_has_the_same_seed(tmp_path: Path) -> None:
@@ -145,20 +144,27 @@ def test_two_methods_of_one_name_are_not_one(tmp_path: Path) -> None:
 
 
 def test_rewinding_beyond_the_recipe_is_refused(tmp_path: Path) -> None:
-    for option in ("rewind=2", "rewind=-1"):
-        with pytest.raises(InputError, match=r"asked to rewind to epoch -?\d, got a recipe of 2 epochs"):
-            planned(tmp_path / "s", [f"lottery,{option}"])
+    for method in ("lottery,rewind=2", "lottery,rewind=100%", "lr-rewinding,rewind=3"):
+        with pytest.raises(InputError, match=r"asked to rewind to epoch \d, got a recipe of 2 epochs"):
+            planned(tmp_path / "s", [method])
+    for value in ("-1", "5x", "-5%", "nan%", "true", "%", "none"):
+        with pytest.raises(InputError, match=r"lottery,rewind=.* got neither epochs \(40\) nor a share"):
+            planned(tmp_path / "s", [f"lottery,rewind={value}"])
+    with pytest.raises(InputError, match="give a finite number"):
+        planned(tmp_path / "s", ["lottery,rewind=nan"])
 
 
 def test_programs() -> None:
     assert at_init() == (Prune(), Train())
-    assert rewound(3) == (Train(), Prune(), Rewind(3), Train())
-    two = iterative(2, 1)
+    assert retrained(Rewind(3)) == (Train(), Prune(), Rewind(3), Train())
+    two = retrained(Rewind(1), 2)
     assert two == (Train(), Prune(of_path=0.5), Rewind(1), Train(), Prune(of_path=1.0), Rewind(1), Train())
     assert last_training(two) == 6 and last_training(at_init()) == 1
 
 
-@pytest.mark.parametrize("program", [at_init(), rewound(), iterative(3, 2)])
+@pytest.mark.parametrize(
+    "program", [at_init(), retrained(Rewind()), retrained(Rewind(2, weights=False), 3), retrained(None)]
+)
 def test_edits_never_touch_the_last_training(program: Any) -> None:
     for edit in (Edit(data="corrupted"), Edit(transform="rearrange"), Edit(invert=True)):
         edited = edit(program)

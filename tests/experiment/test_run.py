@@ -15,7 +15,7 @@ from ticketlab.experiment import execute
 from ticketlab.experiment.prepared import Prepared
 from ticketlab.experiment.store import Store
 from ticketlab.methods import Method
-from ticketlab.program import Rewind, Train, rewound
+from ticketlab.program import Rewind, Train, retrained
 
 METHODS = (
     "snip",
@@ -203,11 +203,10 @@ def test_programs_of_the_users_own(tmp_path: Path) -> None:
     """A program may be a lambda, also with worker processes; its trainings end where it says."""
     own = Method(
         "early", tiny.score, reads_data=False, needs_trained=True,
-        program=lambda sparsity, options: (Train(until=1), *rewound()[1:]),
+        program=lambda sparsity, options: (Train(until=1), *retrained(Rewind())[1:]),
     )  # fmt: skip
     found = tiny.prepared(tmp_path / "s", [own], checks=["rearrange"])
     results = found.run(2)
     assert results["complete"]
     cut = [s for s in found.plan.steps.values() if s.kind == "train" and s.params["until"] == 1]
     assert len(cut) == 3 and all(s.params["start"] == 0 for s in cut)
-    assert Rewind() in rewound()

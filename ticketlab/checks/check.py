@@ -29,12 +29,14 @@ class Evidence:
         data_facts: what tampering with the data changed, measured on the data.
         read_other_data: whether the stages that find the tickets were given different data, by the hash of what they
             read; None if they read none.
+        keeps_weights: the tickets start from weights that these stages trained.
     """
 
     original: Ticket
     tampered: Ticket
     data_facts: Mapping[str, Fact] = field(default_factory=dict)
     read_other_data: bool | None = None
+    keeps_weights: bool = False
 
 
 @dataclass(frozen=True)

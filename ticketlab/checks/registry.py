@@ -18,6 +18,7 @@ CHECKS: dict[str, Check] = {
         tampered_data.RANDOM_LABELS,
         tampered_data.RANDOM_PIXELS,
         tampered_data.HALF_DATA,
+        tampered_data.HALF_DATA_SU2020,
         tampered_ticket.REARRANGE,
         tampered_ticket.WEIGHT_SHUFFLE,
         tampered_ticket.REINIT,

@@ -1,16 +1,19 @@
 """Checks of whether the data matter: the ticket is found on tampered data and trained on clean data.
 
-Random labels, random pixels and both together ("corrupted", as Su et al. 2020 do it), and half of the data. The
-tampering reaches the stages before the last training only; the test set is never touched.
+Random labels, random pixels and both together ("corrupted", as Su et al. 2020 do it), and half of the data, cleanly
+or as Su et al. do it. The tampering reaches the stages before the last training only; the test set is never touched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from ticketlab.checks import facts
 from ticketlab.checks.check import Check, Control, Evidence, Fact
-from ticketlab.program import Edit
+from ticketlab.data.variants import FIRST_HALF
+from ticketlab.methods import Method
+from ticketlab.program import Edit, Program, Train, last_training
 
 Proof = Callable[[Mapping[str, Fact]], tuple[bool, str]]
 
@@ -27,6 +30,15 @@ def _control(proof: Proof) -> Callable[[Evidence], Control]:
             found["found_on_other_data"] = evidence.read_other_data
             if not evidence.read_other_data:
                 return Control(False, found, f"{what}, but the ticket was found on the same data all the same")
+        if evidence.keeps_weights:
+            # They were trained on the tampered data, and must be other ones.
+            found["start_weights_trained_on_it"] = True
+            start = (
+                "; the start weights were trained on it and ARE THE SAME"
+                if same_start
+                else ("; the start weights were trained on it too")
+            )
+            return Control(passed and not same_start, found, f"{what}; {mask}{start}")
         start = "" if same_start else "; THE START WEIGHTS DIFFER"
         return Control(passed and same_start, found, f"{what}; {mask}{start}")
 
@@ -64,8 +76,23 @@ def _half(found: Mapping[str, Fact]) -> tuple[bool, str]:
     return intact and kept == max(1, before // 2), f"{facts.share(kept / max(1, before))} of images used"
 
 
+def _first_half(found: Mapping[str, Fact]) -> tuple[bool, str]:
+    kept, before = _number(found, "count_after"), _number(found, "count_before")
+    intact = bool(found.get("labels_kept")) and bool(found.get("values_kept")) and bool(found.get("order_fixed"))
+    what = f"the first {facts.share(kept / max(1, before))} of images, never shuffled"
+    if not found.get("every_class"):
+        return False, f"{what}, WITHOUT SOME CLASSES: the data are stored class by class"
+    return intact and 0 < kept < before, what
+
+
 def _check(name: str, belief: str, phrase: str, paper: str, proof: Proof) -> Check:
     return Check(name, Edit(data=name), belief, phrase, paper, _control(proof))
+
+
+def _trains_first(method: Method, program: Program) -> str | None:
+    if not any(isinstance(stage, Train) for stage in program[: last_training(program)]):
+        return f"{method.name} trains nothing to find its ticket, so that there is no order to fix"
+    return None
 
 
 _SU = "Su et al., NeurIPS 2020"
@@ -93,4 +120,14 @@ HALF_DATA = _check(
     "a random half of the training images",
     "after Su et al., NeurIPS 2020, without their fixed order",
     _half,
+)
+HALF_DATA_SU2020 = replace(
+    _check(
+        FIRST_HALF,
+        "all of the data, and their being shuffled, matter when the ticket is found",
+        "the first half of the training batches, in the same order in every epoch",
+        "Su et al., NeurIPS 2020, as coded: it stops the shuffling too",
+        _first_half,
+    ),
+    applies=_trains_first,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ticketlab.checks import facts
 from ticketlab.checks.check import Check, Control, Evidence
 from ticketlab.methods import Method
-from ticketlab.program import Edit, Program
+from ticketlab.program import Edit, Program, Train, keeps_weights, last_training
 
 
 def _rearranged(evidence: Evidence) -> Control:
@@ -65,6 +65,15 @@ def _ranks_positions(method: Method, program: Program) -> str | None:
     return None
 
 
+def _can_move(method: Method, program: Program) -> str | None:
+    trainings = sum(isinstance(stage, Train) for stage in program[: last_training(program)])
+    if keeps_weights(program) and trainings > 1:
+        return (
+            f"{method.name} leaves zeros where it removed weights in earlier rounds: a weight moved there has no value"
+        )
+    return _ranks_positions(method, program)
+
+
 def _reads_start_values(method: Method, program: Program) -> str | None:
     if not method.reads_weights and not method.reads_data:
         return f"{method.name} never looks at the weights: another draw is just another seed"
@@ -80,7 +89,7 @@ REARRANGE = Check(
     "kept positions redrawn at random within each layer",
     _SU,
     _rearranged,
-    _ranks_positions,
+    _can_move,
 )
 WEIGHT_SHUFFLE = Check(
     "weight-shuffle",

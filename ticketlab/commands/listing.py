@@ -13,9 +13,14 @@ from rich.text import Text
 
 def run_list(options: argparse.Namespace) -> int:
     """Print a registry: a name and what it is on one line, its facts below."""
-    entries = {"methods": _methods, "checks": _checks, "models": _models, "data": _data, "engines": _engines}[
-        options.what
-    ]()
+    entries = {
+        "methods": _methods,
+        "checks": _checks,
+        "models": _models,
+        "data": _data,
+        "engines": _engines,
+        "recipes": _recipes,
+    }[options.what]()
     if options.json:
         print(json.dumps(entries, indent=1))
         return 0
@@ -36,7 +41,9 @@ def run_list(options: argparse.Namespace) -> int:
 _NOTES = {
     "methods": (
         "Options are part of a method's name: grasp,temperature=1. Every method also takes budget=global|uniform|erk|"
-        "smart, select=top-k|inverted|random, rounds=N and mode=train|eval|keep (batch norm while scoring). "
+        "smart|ratios:METHOD (the counts of another method in every layer, its options after slashes), select=top-k|"
+        "inverted|random, rounds=N and mode=train|eval|keep (batch norm while scoring). rewind and epochs are epochs, "
+        "or a share of the recipe's: 25%. "
         "module:function is a score of your own."
     ),
     "checks": "versus:METHOD compares with any other method. Without --checks the default ones run.",
@@ -54,6 +61,7 @@ def _methods() -> list[dict[str, Any]]:
             "summary": m.summary,
             "needs": m.needs,
             "rounds": m.rounds if m.rounds > 1 else None,
+            "last training starts from": m.retraining or None,
             "options": label("", dict(m.options)).lstrip(",").replace(",", ", "),
             "paper": m.paper,
         }
@@ -86,6 +94,23 @@ def _engines() -> list[dict[str, Any]]:
     from ticketlab.engine.names import ENGINES
 
     return [{"name": name, "summary": summary} for name, summary in ENGINES.items()]
+
+
+def _recipes() -> list[dict[str, Any]]:
+    from ticketlab.reproduce import table
+
+    found = [table.load(name) for name in table.names()]
+    return [
+        {
+            "name": t.name,
+            "summary": t.title,
+            "data": ", ".join(t.datasets),
+            "networks": ", ".join(t.networks),
+            "rows": ", ".join(row.name for row in t.rows),
+            "paper": t.paper,
+        }
+        for t in found
+    ]
 
 
 def _data() -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from ticketlab.errors import InputError
 
 _TORONTO = "https://www.cs.toronto.edu/~kriz/"
 _ZALANDO = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+_STANFORD = "http://cs231n.stanford.edu/"
 
 FILES: dict[str, dict[str, str]] = {
     "cifar10": {f"{_TORONTO}cifar-10-python.tar.gz": "md5:c58f30108f718f92721af3b95e74349a"},
@@ -20,6 +21,7 @@ FILES: dict[str, dict[str, str]] = {
         f"{_ZALANDO}t10k-images-idx3-ubyte.gz": "md5:bef4ecab320f06d8554ea6380940ec79",
         f"{_ZALANDO}t10k-labels-idx1-ubyte.gz": "md5:bb300cfdad3c16e7a12a480ee83cd310",
     },
+    "tiny-imagenet": {f"{_STANFORD}tiny-imagenet-200.zip": "md5:90528d7ca1a48142e341f4ef8d21d0de"},
 }
 
 

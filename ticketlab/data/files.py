@@ -6,11 +6,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
-from ticketlab.data import cifar, idx, parquet
+from ticketlab.data import cifar, idx, parquet, tiny_imagenet
 from ticketlab.data.names import DATASETS
 from ticketlab.data.types import Split
 from ticketlab.errors import InputError
+
+# The layouts of each data set, and what they look like.
+_LAYOUTS: dict[str, dict[ModuleType, str]] = {
+    "cifar10": {parquet: parquet.LOOKS_LIKE, cifar: cifar.LOOKS_LIKE["cifar10"]},
+    "cifar100": {parquet: parquet.LOOKS_LIKE, cifar: cifar.LOOKS_LIKE["cifar100"]},
+    "fashion-mnist": {parquet: parquet.LOOKS_LIKE, idx: idx.LOOKS_LIKE},
+    "tiny-imagenet": {tiny_imagenet: tiny_imagenet.LOOKS_LIKE},
+}
 
 
 @dataclass(frozen=True)
@@ -24,9 +33,8 @@ class Source:
 def find(folder: Path, name: str) -> Source | None:
     """The data set `name` in `folder` or its usual sub-folders; None if no known layout is there."""
     info = DATASETS[name]
-    layouts = (parquet,) + ((idx,) if name == "fashion-mnist" else (cifar,))
     for place in _places(folder, name):
-        for layout in layouts:
+        for layout in _LAYOUTS[name]:
             if files := layout.find(place, name):
                 return Source(files, partial(layout.read, files, name, info))
     return None
@@ -34,7 +42,6 @@ def find(folder: Path, name: str) -> Source | None:
 
 def not_found(folder: Path, name: str) -> InputError:
     """What was looked for in `folder`, and what is there instead."""
-    layout = idx.LOOKS_LIKE if name == "fashion-mnist" else cifar.LOOKS_LIKE[name]
     if folder.is_dir():
         names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
         more = f", and {len(names) - 8} more" if len(names) > 8 else ""
@@ -43,14 +50,14 @@ def not_found(folder: Path, name: str) -> InputError:
         found = "is a file" if folder.exists() else "does not exist"
     return InputError(
         f"asked for data set {name!r} in {folder}, which {found}. "
-        f"Looked there and in its sub-folders for {parquet.LOOKS_LIKE}; or {layout}"
+        f"Looked there and in its sub-folders for {'; or '.join(_LAYOUTS[name].values())}"
     )
 
 
 def _places(folder: Path, name: str, depth: int = 3) -> Iterator[Path]:
     """`folder`, then those of its sub-folders that are named as data sets are usually packed."""
     own = _plain(name)
-    usual = {own + end for end in ("", "batchespy", "batchesbin", "python", "binary")} | {
+    usual = {own + end for end in ("", "200", "batchespy", "batchesbin", "python", "binary")} | {
         "plaintext",
         "data",
         "raw",

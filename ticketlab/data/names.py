@@ -64,4 +64,15 @@ DATASETS: dict[str, DatasetInfo] = {
         flip=True,
         needs="data",
     ),
+    "tiny-imagenet": DatasetInfo(
+        summary="110,000 photographs of 200 kinds of things, 64x64 RGB",
+        classes=200,
+        shape=(3, 64, 64),
+        source="Le & Yang 2015, Tiny ImageNet Visual Recognition Challenge (Stanford CS231n)",
+        mean=(0.4802, 0.4481, 0.3975),
+        std=(0.2770, 0.2691, 0.2821),
+        pad=4,
+        flip=True,
+        needs="data",
+    ),
 }

@@ -15,10 +15,12 @@ class Split:
     """Examples and their classes.
 
     `inputs`: uint8 images (N, C, H, W), or floats (N, ...) of the user's own. `targets`: int64 (N,).
+    `ordered`: every epoch reads them in the order in which they are stored.
     """
 
     inputs: Tensor
     targets: Tensor
+    ordered: bool = False
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -29,7 +31,7 @@ class Split:
 
     def to(self, device: torch.device | str) -> Split:
         """The same examples on `device`."""
-        return Split(self.inputs.to(device), self.targets.to(device))
+        return replace(self, inputs=self.inputs.to(device), targets=self.targets.to(device))
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,12 @@ class Feed:
         device = self._splits[0].inputs.device
         n = self._schedule.examples
         self._epoch = epoch
-        self._orders = [order(n, seeding.generator(s, "order", epoch)).to(device) for s in self._seeds]
+        self._orders = [
+            torch.arange(n, device=device)
+            if split.ordered
+            else order(n, seeding.generator(seed, "order", epoch)).to(device)
+            for split, seed in zip(self._splits, self._seeds, strict=True)
+        ]
         if self._schedule.recipe.augment and (self._data.augment.pad or self._data.augment.flip):
             found = [draws(n, self._data.augment, seeding.generator(s, "augment", epoch)) for s in self._seeds]
             self._draws = [d.to(device) for d in found]

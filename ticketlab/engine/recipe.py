@@ -58,9 +58,13 @@ class Recipe:
             raise InputError(f"asked for {self.warmup:g} epochs of warm-up, got a recipe of {self.epochs:g} epochs.")
 
     def lr_at(self, epoch: float) -> float:
-        """The scheduled learning rate at a point of the training (0 is its start), before any warm-up."""
+        """The scheduled learning rate at a point of the training (0 is its start), before any warm-up.
+
+        Beyond the end it stays what it was in the last epoch.
+        """
         if self.schedule == "cosine":
-            return self.lr * 0.5 * (1 + math.cos(math.pi * math.floor(epoch) / self.epochs))
+            whole = min(math.floor(epoch), math.ceil(self.epochs) - 1)
+            return self.lr * 0.5 * (1 + math.cos(math.pi * whole / self.epochs))
         if self.schedule == "constant":
             return self.lr
         # The tolerance is for shares like 0.1 of 30 epochs, which floating point puts above 3.
@@ -80,11 +84,15 @@ class Recipe:
 _DEFAULTS = {
     "digits": Recipe(epochs=15, lr=0.1),
     "fashion-mnist": Recipe(epochs=20, lr=0.05),
+    "tiny-imagenet": Recipe(epochs=300),
 }
 
 
 def default_for(data: str) -> Recipe:
-    """The recipe for a data set: the papers' 160 epochs for CIFAR and for data of one's own, fewer for small images."""
+    """The recipe for a data set: the papers' 160 epochs for CIFAR and 300 for Tiny ImageNet, fewer for small images.
+
+    Data of one's own get CIFAR's.
+    """
     return _DEFAULTS.get(data, Recipe())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ticketlab.engine.recipe import Recipe
@@ -44,13 +45,15 @@ class Schedule:
         return whole + rest / self.per_epoch if rest else whole
 
     def span(self, start: float, until: float | None) -> tuple[int, int]:
-        """The first step and the one after the last, from epoch ``start`` to epoch ``until`` (None: the end).
+        """The first step and the one after the last, from epoch ``start`` to epoch ``until`` (None: the recipe's end).
+
+        Beyond the recipe's end its last learning rate goes on.
 
         Raises:
-            InputError: the recipe has no such part.
+            InputError: there is no such part.
         """
         end = self.recipe.epochs if until is None else until
-        if not 0 <= start <= end <= self.recipe.epochs:
+        if not (math.isfinite(end) and 0 <= start <= end):
             raise InputError(
                 f"asked to train from epoch {start:g} to epoch {end:g}, got a recipe of {self.recipe.epochs:g} epochs."
             )

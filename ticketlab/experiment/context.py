@@ -9,12 +9,11 @@ from typing import Any
 from torch import nn
 
 from ticketlab import seeding
-from ticketlab.data import corruption
 from ticketlab.data.types import Data, Split
+from ticketlab.data.variants import tampered
 from ticketlab.engine.engine import Engine
 from ticketlab.engine.kinds import open_engine, parse
 from ticketlab.engine.recipe import Recipe
-from ticketlab.errors import InputError
 from ticketlab.methods import Method
 from ticketlab.program import CLEAN, Program
 from ticketlab.pruning import digest_of
@@ -36,6 +35,7 @@ class Context:
     precision: str = "fp32"
     engine: str = "tuned"
     every: float = 60.0
+    batch_size: int = 64
     _engine: Engine | None = None
     _on_device: Data | None = None
     _digest: tuple[Split, str] | None = None
@@ -78,7 +78,7 @@ class Context:
             return self.data.train, {}
         if (variant, seed) not in self._variants:
             self._variants.clear()
-            self._variants[variant, seed] = tampered(self.data, variant, seed)
+            self._variants[variant, seed] = tampered(self.data, variant, seed, self.batch_size)
         return self._variants[variant, seed]
 
     def digest(self, split: Split) -> str:
@@ -92,17 +92,3 @@ class Context:
 
 def _planned(sparsity: float, options: Mapping[str, Any]) -> Program:
     raise AssertionError("a worker plans nothing")
-
-
-def tampered(data: Data, variant: str, seed: int) -> tuple[Split, dict[str, Any]]:
-    """The training split in a tampered variant, and the facts of what changed."""
-    draw = seeding.generator(seed, "data", variant)
-    if variant == "half-data":
-        return corruption.half(data.train, draw)
-    if variant == "random-pixels":
-        return corruption.random_pixels(data.train, draw)
-    if variant == "random-labels":
-        return corruption.random_labels(data.train, data.classes, draw)
-    if variant == "corrupted":
-        return corruption.corrupted(data.train, data.classes, draw)
-    raise InputError(f"asked for data variant {variant!r}, got no such variant.")

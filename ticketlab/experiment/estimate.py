@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ticketlab.data.variants import examples_left
 from ticketlab.engine.choose import Measurements, Speed, Work, choose
 from ticketlab.engine.memory import Memory, check_memory, estimated
 from ticketlab.experiment.conditions import Conditions
@@ -52,9 +53,8 @@ def work_of(steps: Iterable[Step], context: Context) -> Work:
     n, train, test, tickets = len(context.data.train), 0.0, 0.0, 0
     for step in steps:
         if step.kind == "train":
-            share = 0.5 if step.params["variant"] == "half-data" else 1.0
             epochs = step.params["until"] - step.params["start"]
-            train += epochs * share * n
+            train += epochs * examples_left(step.params["variant"], n, step.params["recipe"]["batch_size"])
             test += epochs * len(context.data.test)
             tickets += 1
     return Work(train, test, tickets)

@@ -141,6 +141,7 @@ def _prune(step: Step, context: Context, store: Store) -> Result:
         input_shape=tuple(context.data.in_shape),
         start=store.mask(step.inputs["mask"]) if "mask" in step.inputs else None,
         invert=params["invert"],
+        counts=from_mask(store.mask(step.inputs["ratios.mask"])) if "ratios.mask" in step.inputs else None,
     )
     read = {"facts": {"read": digest_of(t for batch in batches for t in batch)}} if batches else {}
     return Result({**_health(model, mask, context), **read}, mask=mask)
@@ -200,7 +201,8 @@ def _control(step: Step, context: Context, store: Store) -> Result:
         if role in step.inputs
     ]
     other = read[0] != read[1] if len(read) == 2 else None
-    control = resolve_check(step.params["check"]).control(Evidence(tickets[0], tickets[1], facts, other))
+    keeps = step.params.get("keeps_weights", False)
+    control = resolve_check(step.params["check"]).control(Evidence(tickets[0], tickets[1], facts, other, keeps))
     equal = tickets[0].mask == tickets[1].mask and all(
         torch.equal(tickets[0].weights[n], w) for n, w in tickets[1].weights.items()
     )

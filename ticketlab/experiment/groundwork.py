@@ -13,6 +13,7 @@ from torch import nn
 from ticketlab import seeding, spec
 from ticketlab.budget import check_sparsity
 from ticketlab.data.types import Data
+from ticketlab.data.variants import examples_left
 from ticketlab.engine.engine import probed
 from ticketlab.engine.kinds import example
 from ticketlab.engine.recipe import Recipe, default_for
@@ -106,7 +107,8 @@ def context_of(
     """What steps under these conditions run with."""
     numerics = conditions.numerics
     threads, precision, engine = (numerics[name] for name in ("threads_per_ticket", "precision", "engine"))
-    return Context(data, build, own, numerics["device"], threads, precision, engine, every)
+    batch_size = conditions.training.batch_size
+    return Context(data, build, own, numerics["device"], threads, precision, engine, every, batch_size)
 
 
 def check_spans(steps: Iterable[Step], recipe: Recipe, examples: int) -> None:
@@ -117,8 +119,7 @@ def check_spans(steps: Iterable[Step], recipe: Recipe, examples: int) -> None:
     """
     for step in steps:
         if step.kind == "train":
-            half = step.params["variant"] == "half-data"
-            number = max(1, examples // 2) if half else examples
+            number = examples_left(step.params["variant"], examples, recipe.batch_size)
             start, until = step.params["start"], step.params["until"]
             first, end = Schedule(recipe, number).span(start, until)
             if start < until and first == end:

@@ -16,7 +16,21 @@ from ticketlab.experiment.identity import source
 from ticketlab.experiment.step import Step
 from ticketlab.experiment.study import Study
 from ticketlab.methods import Method, configured
-from ticketlab.program import CLEAN, Program, Prune, Rewind, Stage, Train, Transform, last_training, validated
+from ticketlab.program import (
+    CLEAN,
+    Edit,
+    Epochs,
+    Program,
+    Prune,
+    Rewind,
+    Stage,
+    Train,
+    Transform,
+    in_epochs,
+    keeps_weights,
+    last_training,
+    validated,
+)
 from ticketlab.pruning import mask_options
 from ticketlab.rounds import sparsity_after
 
@@ -152,7 +166,7 @@ class Planner:
             other = self.original(check.versus, sparsity, seed)
         else:
             other = self._compile(name, check.edit(program), sparsity, seed, arm)
-        control = self._control(check, original, other, arm)
+        control = self._control(check, original, other, arm, keeps_weights(program))
         self.plan.arms[arm] = replace(other, control=control)
 
     # One stage after another: each turns a reference into the next.
@@ -162,9 +176,23 @@ class Planner:
     ) -> Trained:
         label = f"{name}{'' if arm.check == ORIGINAL else ' · ' + arm.check}, {100 * sparsity:g}%, seed {seed}"
         last = last_training(program)
-        saved = self._checkpoints(program, seed)
-        now, data, read = saved[0], None, None
+        finding = [stage for stage in program[:last] if not isinstance(stage, Transform)]
+        now, data, read = self._found(name, tuple(finding), sparsity, seed, label)
+        # Where training ends is set by where the untampered ticket stands.
+        end = self._end(program[last], now)
         for stage in program[:last]:
+            if isinstance(stage, Transform):
+                now = self._transform(now, stage, seed, label)
+        final = self._train(now, seed, label, keep=keep, until=end)
+        return Trained(now, final.weights, final.seen, data, read)
+
+    def _found(
+        self, name: str, stages: Program, sparsity: float, seed: int, label: str
+    ) -> tuple[Reference, str | None, str | None]:
+        """The ticket that these stages find; the step that tampered with data; the first that read any."""
+        saved = self._checkpoints(stages, seed)
+        now, data, read = saved[0], None, None
+        for stage in stages:
             if isinstance(stage, (Train, Prune)) and stage.data != CLEAN:
                 data = self._data(stage.data, seed)
             if isinstance(stage, Train):
@@ -174,11 +202,9 @@ class Planner:
                 now = replace(now, mask=self._prune(now, stage, name, sparsity, seed, label))
                 read = read or (now.mask if self._reads_batches(name) else None)
             elif isinstance(stage, Rewind):
-                now = replace(saved[self._step(stage.to)], mask=now.mask)
-            else:
-                now = self._transform(now, stage, seed, label)
-        final = self._train(now, seed, label, keep=keep, until=self._end(program[last]))
-        return Trained(now, final.weights, final.seen, data, read)
+                place = self._place(stage.to)
+                now = replace(saved[place], mask=now.mask) if stage.weights else replace(now, at=place)
+        return now, data, read
 
     def _checkpoints(self, program: Program, seed: int) -> dict[float, Reference]:
         """What the program rewinds to: the dense net after so many epochs on *clean* data.
@@ -188,12 +214,15 @@ class Planner:
         epochs = self.conditions.training.epochs
         saved: dict[float, Reference] = {0: Reference(self._init(seed))}
         now = saved[0]
-        for target in sorted({stage.to for stage in program if isinstance(stage, Rewind)}):
-            if not 0 <= target < epochs:
+        rewinds = [stage for stage in program if isinstance(stage, Rewind)]
+        for stage in rewinds:
+            if not 0 <= in_epochs(stage.to, epochs) < epochs:
                 raise InputError(
-                    f"asked to rewind to epoch {target:g}, got a recipe of {epochs} epochs: 0 up to, not including, it."
+                    f"asked to rewind to epoch {in_epochs(stage.to, epochs):g}, got a recipe of {epochs} epochs: "
+                    "0 up to, not including, it."
                 )
-            if place := self._step(target):
+        for place in sorted({self._place(stage.to) for stage in rewinds if stage.weights}):
+            if place:
                 label = f"dense up to epoch {place:g}, seed {seed}"
                 now = self._train(now, seed, label, keep=True, until=place, momentum=now.at > 0)
                 saved[place] = now
@@ -203,7 +232,7 @@ class Planner:
         self, now: Reference, stage: Train, saved: dict[float, Reference], seed: int, label: str
     ) -> Reference:
         """A training before the last one; a dense one on clean data goes on from the last checkpoint."""
-        end = self._end(stage)
+        end = self._end(stage, now)
         name = f"{label} (finding)" if now.mask else f"dense{_on(stage.data)}, seed {seed}"
         momentum = False
         if now == saved[0] and stage.data == CLEAN:
@@ -252,12 +281,15 @@ class Planner:
         inputs = {"weights": now.weights} if method.reads_weights else {}
         if now.mask:
             inputs["mask"] = now.mask
+        asked = sparsity_after(sparsity, stage.of_path, 1)
+        if method.donor:
+            inputs["ratios.mask"] = self._donated(method.donor, stage.data, asked, seed)
         params: dict[str, Any] = {
             "model": self.conditions.model["identity"],
             # Scores are computed in fp32 or fp64 by no engine: a mask is the same for all of them.
             "numerics": {k: v for k, v in self.conditions.numerics.items() if k not in ("engine", "precision")},
             "method": self._identity(name),
-            "sparsity": sparsity_after(sparsity, stage.of_path, 1),
+            "sparsity": asked,
             "seed": seed,
             "invert": stage.invert,
             "in_shape": self.conditions.data["in_shape"],
@@ -269,9 +301,22 @@ class Planner:
                 inputs["data.facts"] = self._data(stage.data, seed)
         return self._add("prune", params, inputs, label, name)
 
+    def _donated(self, donor: str, data: str, sparsity: float, seed: int) -> str:
+        """The mask of the method whose per-layer counts another one keeps, found on the same variant of the data."""
+        program = self._program(donor, sparsity)
+        edited = Edit(data=None if data == CLEAN else data)(program)
+        found, _, _ = self._found(
+            donor, edited[: last_training(program)], sparsity, seed, f"{donor}, {100 * sparsity:g}%, seed {seed}"
+        )
+        assert found.mask is not None
+        return found.mask
+
     def _transform(self, now: Reference, stage: Transform, seed: int, label: str) -> Reference:
         if stage.name == "reinit":
-            return replace(now, weights=self._init(seed, draw="reinit"), at=0, seen=0)
+            # Rewound weights are replaced by fresh ones that train as long in all; trained ones by fresh ones that
+            # go through the same last training.
+            at = 0 if now.at == now.seen else now.at
+            return replace(now, weights=self._init(seed, draw="reinit"), at=at, seen=0)
         assert now.mask is not None
         params = {"name": stage.name, "seed": seed}
         if stage.name == "rearrange":
@@ -279,7 +324,7 @@ class Planner:
         inputs = {"mask": now.mask, "weights": now.weights}
         return replace(now, weights=self._add("transform", params, inputs, label))
 
-    def _control(self, check: Check, original: Trained, tampered: Trained, arm: Arm) -> str:
+    def _control(self, check: Check, original: Trained, tampered: Trained, arm: Arm, keeps_weights: bool) -> str:
         inputs = {}
         for role, trained in (("original", original), ("tampered", tampered)):
             assert trained.start.mask is not None
@@ -300,6 +345,9 @@ class Planner:
             "same_training": finals[0] == finals[1],
             "trained_on_clean": finals[1]["variant"] == CLEAN,
         }
+        if tampered.data and keeps_weights:
+            # The ticket's start weights were trained on the tampered data too.
+            params["keeps_weights"] = True
         return self._add("control", params, inputs, f"control of {check.name}, seed {arm.seed}")
 
     def _step(self, epoch: float) -> float:
@@ -307,8 +355,16 @@ class Planner:
         schedule = Schedule(self.conditions.training, self.conditions.data["train"])
         return schedule.epoch_of(schedule.step_of(epoch))
 
-    def _end(self, stage: Stage) -> float | None:
-        return self._step(stage.until) if isinstance(stage, Train) and stage.until is not None else None
+    def _place(self, epochs: Epochs) -> float:
+        """The same for a place that may be a share of the recipe."""
+        return self._step(in_epochs(epochs, self.conditions.training.epochs))
+
+    def _end(self, stage: Stage, now: Reference) -> float | None:
+        """Where a training from there ends; None is the recipe's end."""
+        assert isinstance(stage, Train)
+        if stage.epochs is None:
+            return None if stage.until is None else self._step(stage.until)
+        return self._step(now.at + in_epochs(stage.epochs, self.conditions.training.epochs))
 
     def _init(self, seed: int, draw: str = "init") -> str:
         params = {

@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Protocol
 
+from ticketlab.data.variants import SMALLER
 from ticketlab.engine.allocator import keep_freed_memory
 from ticketlab.errors import InputError
 from ticketlab.experiment.context import Context
@@ -178,8 +179,8 @@ def alike(step: Step, other: Step) -> bool:
     same = {k: v for k, v in step.params.items() if k not in own} == {
         k: v for k, v in other.params.items() if k not in own
     }
-    half = "half-data"
-    return same and (step.params["variant"] == half) == (other.params["variant"] == half)
+    variants = {s.params["variant"] for s in (step, other)}
+    return same and (len(variants) == 1 or variants.isdisjoint(SMALLER))
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:

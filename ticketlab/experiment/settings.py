@@ -29,7 +29,7 @@ def numerics(device: str, precision: str = "fp32", engine: str = USUAL_ENGINE) -
         "precision": precision,
         "threads_per_ticket": 1,
         "engine": engine,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         **(_gpu(found) if found.type == "cuda" else {}),
     }

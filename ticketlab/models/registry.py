@@ -37,6 +37,12 @@ MODELS: dict[str, ModelInfo] = {
     for name, summary, paper, factory in (
         ("conv", "three convolutions, 24 thousand weights; any image size", "", "conv:conv"),
         ("mlp", "LeNet-300-100, fully connected; any input shape", "LeCun et al. 1998", "mlp:mlp"),
+        (
+            "resnet14-slim",
+            "8-16-32 filters, 43 thousand weights; for quick trials",
+            "",
+            "resnet:resnet14_slim",
+        ),
         ("resnet20", "20 layers, 0.27 million weights", _HE, "resnet:resnet20"),
         ("resnet32", "32 layers, 0.46 million weights", _HE, "resnet:resnet32"),
         ("resnet56", "56 layers, 0.85 million weights", _HE, "resnet:resnet56"),
@@ -44,6 +50,7 @@ MODELS: dict[str, ModelInfo] = {
         ("vgg11", "8 convolutions with batch norm, 9.2 million weights", _VGG, "vgg:vgg11"),
         ("vgg16", "13 convolutions with batch norm, 14.7 million weights", _VGG, "vgg:vgg16"),
         ("vgg19", "16 convolutions with batch norm, 20 million weights", _VGG, "vgg:vgg19"),
+        ("vgg19-slim", "an eighth of vgg19's filters, 0.3 million weights; for quick trials", "", "vgg:vgg19_slim"),
         ("wrn-16-4", "wide ResNet, 2.7 million weights", _WRN, "wrn:wrn_16_4"),
         ("wrn-28-10", "wide ResNet, 36.5 million weights", _WRN, "wrn:wrn_28_10"),
     )

@@ -73,3 +73,8 @@ def resnet56(num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
 def resnet32_su2020(num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
     """32 layers, 32-64-128 filters: the doubled ResNet-32 of GraSP (2020) and Su et al. (2020)."""
     return ResNet(5, (32, 64, 128), num_classes, in_shape[0])
+
+
+def resnet14_slim(num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
+    """14 layers, 8-16-32 filters: a small net for quick trials."""
+    return ResNet(2, (8, 16, 32), num_classes, in_shape[0])

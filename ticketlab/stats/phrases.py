@@ -24,6 +24,11 @@ PHRASES = {
     "half-data": Phrase(
         "Pruning on half of the data", "Tickets pruned on half of the data", "the other half of its pruning data"
     ),
+    "half-data-su2020": Phrase(
+        "Pruning on the unshuffled first half of the data",
+        "Tickets pruned on the unshuffled first half of the data",
+        "the other half of its pruning data or on their order",
+    ),
     "rearrange": Phrase("Rearranging", "Rearranged tickets", "where its weights sit"),
     "weight-shuffle": Phrase(
         "Shuffling the weights", "Tickets with shuffled weights", "which kept weight has which value"

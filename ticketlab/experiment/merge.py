@@ -1,0 +1,227 @@
+"""Bringing results of several machines together: one store takes in what another one has, after checking all of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ticketlab.errors import InputError
+from ticketlab.experiment.store import DamagedResult, Store
+from ticketlab.packing import write_atomically
+from ticketlab.reproduce import records
+
+# Ids come out of files that others wrote, and become paths here.
+_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of a source's results; steps by their ids, damaged records by their files.
+
+    Attributes:
+        new: steps that were copied.
+        known: steps that were there, with equal contents.
+        damaged: what does not have the hashes that were written with it. It was not copied, and nothing was mended.
+        differing: steps that were there with other contents, and stayed, and those that share the result of such a
+            one. Between machines of equal numerics that is a finding. Steps that build on it were copied as they are.
+        records: how many finished trainings were copied, as records of a table.
+    """
+
+    new: tuple[str, ...]
+    known: tuple[str, ...]
+    damaged: tuple[str, ...]
+    differing: tuple[str, ...]
+    records: int
+
+
+def import_store(source: Path, into: Path) -> Imported:
+    """Copy every finished step and every record that ``into`` lacks. Nothing in ``source`` is changed.
+
+    Args:
+        source: a folder with a ``store`` in it (a study's or a table's), or a store itself, which has no records.
+        into: the same; a folder that is not there yet becomes one with a ``store``.
+
+    Raises:
+        InputError: no store is in ``source``, both are one, there is no place for the records, or ``into`` cannot be
+            written. Each step that was copied before is whole, and asking again goes on from there.
+    """
+    theirs, ours = check_import(source, into)
+    imported = _Import(_Source(theirs.store), Store(ours.store))
+    imported.steps()
+    imported.contents()
+    copied = 0
+    for path in theirs.records_there():
+        try:
+            record = records.read_file(path)
+        except InputError:
+            imported.damaged.append(str(path.relative_to(theirs.folder)))
+            continue
+        if not records.place(ours.folder, record).exists():
+            records.write(ours.folder, record)
+            copied += 1
+    return Imported(
+        new=tuple(imported.new),
+        known=tuple(imported.known),
+        damaged=tuple(imported.damaged),
+        differing=tuple(imported.differing),
+        records=copied,
+    )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a folder has its store and its records; a store itself has no place for records."""
+
+    folder: Path
+    store: Path
+
+    def records_there(self) -> list[Path]:
+        """The files of all records."""
+        if self.folder == self.store:
+            return []
+        return sorted(self.folder.glob("records/**/[!.]*.json"))
+
+
+def check_import(source: Path, into: Path) -> tuple[Place, Place]:
+    """Where everything is, after checking that an import could begin; nothing is written.
+
+    Raises:
+        InputError: as for ``import_store``.
+    """
+    theirs, ours = _place(source), _place(into)
+    asked = f"asked to import {source} into {into}, got"
+    if not theirs.store.is_dir():
+        raise InputError(f"{asked} no store in {source}: name the folder of a study or a table.")
+    for place in (ours.folder, ours.store):
+        if place.exists() and not place.is_dir():
+            raise InputError(f"{asked} {place}, which is not a folder.")
+    one, other = theirs.store.resolve(), ours.store.resolve()
+    if one.is_relative_to(other) or other.is_relative_to(one):
+        raise InputError(f"{asked} one and the same store. Use another --into.")
+    if ours.folder == ours.store and theirs.records_there():
+        raise InputError(f"{asked} a store alone, where records have no place: name the folder that holds it.")
+    return theirs, ours
+
+
+def _place(folder: Path) -> Place:
+    inner = folder / "store"
+    itself = not inner.exists() and (folder.name == inner.name or (folder / "steps").is_dir())
+    return Place(folder, folder if itself else inner)
+
+
+class _Source(Store):
+    """A store that is only looked at: what is damaged stays where it is."""
+
+    def discard(self, step_id: str) -> None:
+        self.forget(step_id)
+
+    def ids(self) -> list[str]:
+        """All finished steps, damaged or not."""
+        return sorted(path.name for path in self.folder.glob("steps/*/[!.]*"))
+
+    def contents(self) -> Iterator[tuple[str, str]]:
+        """Which contents were computed by which step."""
+        for path in sorted(self.folder.glob("contents/[!.]*")):
+            try:
+                yield path.name, path.read_text().strip()
+            except (OSError, ValueError):
+                continue
+
+    def files(self, step_id: str) -> dict[str, bytes]:
+        """Everything that a finished step left, as it was written.
+
+        Raises:
+            DamagedResult: anything about it is not as it was written.
+        """
+        hashes, folder = self._finished(step_id)["files"], self._path(step_id)
+        # A name with a path in it would be written elsewhere.
+        if any(Path(name).name != name or name == _RESULT for name in hashes):
+            raise DamagedResult(step_id)
+        files = {name: (folder / name).read_bytes() for name in hashes}
+        # What is checked is what will be written: nothing is read twice.
+        if any(hashlib.sha256(content).hexdigest() != hashes[name] for name, content in files.items()):
+            raise DamagedResult(step_id)
+        return {**files, _RESULT: (folder / _RESULT).read_bytes()}
+
+
+class _Import:
+    """One source on its way into one store."""
+
+    def __init__(self, source: _Source, into: Store) -> None:
+        self._source = source
+        self._into = into
+        self.new: list[str] = []
+        self.known: list[str] = []
+        self.damaged: list[str] = []
+        self.differing: list[str] = []
+
+    def steps(self) -> None:
+        """All steps; those that share another one's result after that one, without which they are nothing."""
+        for step_id in sorted(self._source.ids(), key=self._shares):
+            try:
+                self._take(step_id)
+            # A chain of shared results that never ends is damage too.
+            except (DamagedResult, KeyError, OSError, RecursionError):
+                self.damaged.append(step_id)
+
+    def _shares(self, step_id: str) -> bool:
+        with suppress(KeyError, RecursionError):
+            return self._source.linked(step_id) is not None
+        return False
+
+    def _take(self, step_id: str) -> None:
+        """Copy a step, or find out why not; KeyError, DamagedResult, OSError or RecursionError if it is damaged."""
+        digests, origin = self._source.digests(step_id), self._source.linked(step_id)
+        if not all(_ID.fullmatch(i) for i in (step_id, origin or step_id)):
+            raise DamagedResult(step_id)
+        if step_id in self._into:
+            (self.known if self._into.digests(step_id) == digests else self.differing).append(step_id)
+        elif origin and self._into.digests(origin) != digests:
+            # What it shares is not what is there: alone it would be the source's, joined it would be another's.
+            self.differing.append(step_id)
+        else:
+            files = self._source.files(step_id)
+            land(files, self._into.folder / "steps" / step_id[:2] / step_id)
+            self.new.append(step_id)
+
+    def contents(self) -> None:
+        """What tells a run that another step has computed the same already."""
+        taken = {*self.new, *self.known}
+        for key, step_id in self._source.contents():
+            path = self._into.folder / "contents" / key
+            if step_id in taken and not path.exists():
+                write_atomically(path, step_id.encode())
+
+
+def land(files: Mapping[str, bytes], final: Path) -> None:
+    """Make a folder of files, whole or not at all; one that is there stays.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=final.parent, prefix=".new-"))
+        try:
+            for name, content in files.items():
+                with (scratch / name).open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.rename(scratch, final)
+        except OSError:
+            # Another writer was first: a folder with something in it is never replaced.
+            if not final.exists():
+                raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"asked to store a result under {final.parent}, got {error.strerror or error}.") from error
