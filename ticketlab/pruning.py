@@ -77,7 +77,7 @@ def prune(
     }
     if counts is not None:
         counts = _checked_counts(counts, prunable_weights(model, prunable), sparsity)
-    elif chosen.donor:
+    elif chosen.donor is not None:
         counts = budgets.from_mask(find_mask(model, *donor_of(chosen), sparsity, **asked))
     mask = find_mask(model, chosen, own, sparsity, **asked, counts=counts)
     if mask.empty_layers:
@@ -168,7 +168,7 @@ def _on_the_way(
 
 def planned_budget(model: nn.Module, method: Method, options: Mapping[str, Any], sparsity: float) -> int:
     """How many weights the method will keep; raises the error of a budget that cannot be met, scoring nothing."""
-    if method.donor:
+    if method.donor is not None:
         return planned_budget(model, *donor_of(method), sparsity)
     shapes = {name: tuple(w.shape) for name, w in prunable_weights(model).items()}
     total = sum(math.prod(shape) for shape in shapes.values())
@@ -186,7 +186,7 @@ def donor_of(method: Method) -> tuple[Method, dict[str, Any]]:
     """
     donor, options = resolve(method.donor or "")
     found = configured(donor, options)
-    if found[0].donor:
+    if found[0].donor is not None:
         raise InputError(f"asked for the ratios of {method.donor}, got a method that takes those of another itself.")
     return found
 

@@ -282,7 +282,7 @@ class Planner:
         if now.mask:
             inputs["mask"] = now.mask
         asked = sparsity_after(sparsity, stage.of_path, 1)
-        if method.donor:
+        if method.donor is not None:
             inputs["ratios.mask"] = self._donated(method.donor, stage.data, asked, seed)
         params: dict[str, Any] = {
             "model": self.conditions.model["identity"],
