@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check bench clean help
+.PHONY: demo test test-slow check bench results clean help
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile
@@ -18,9 +18,9 @@ help:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: .venv/ready ## snip at 90% on real handwritten digits, 10 seeds; writes runs/demo/report.html
-	@$(BIN)/ticketlab check snip --data digits --model conv --sparsity 0.9 --seeds 10 --final \
-		--checks corrupted rearrange invert versus:smart-ratio --out runs/demo
+demo: .venv/ready ## two methods on real handwritten digits, 10 seeds; writes runs/demo/report.html
+	@$(BIN)/ticketlab check snip 'lr-rewinding,rewind=50%,epochs=50%' --data digits --model conv --sparsity 0.9 \
+		--seeds 10 --final --checks corrupted rearrange weight-shuffle --out runs/demo
 
 test: .venv/ready ## lint, types and the test suite
 	@$(BIN)/ruff check .
@@ -33,6 +33,9 @@ test-slow: .venv/ready ## the long tests too
 
 bench: .venv/ready ## every benchmark in one table, with the targets (20 minutes; leave the machine alone)
 	@$(BIN)/python benchmarks/support/table.py
+
+results: .venv/ready ## write results/README.md and the README's table from the records in results/
+	@$(BIN)/python results/generate.py
 
 clean: ## remove what was built; studies under runs/ stay
 	rm -rf .venv build dist *.egg-info .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
+from engine.engines import weights as state
 from torch import nn
 
 import ticketlab
-from engine.engines import weights as state
 from ticketlab import InputError, Mask, Method, budget
 from ticketlab.engine.job import Job
 from ticketlab.engine.kinds import open_engine
@@ -20,7 +21,7 @@ from ticketlab.engine.train import train_jobs
 from ticketlab.experiment.plan import DENSE, ORIGINAL, Arm, plan
 from ticketlab.experiment.run import InProcess
 from ticketlab.models.registry import build
-from ticketlab.program import Ticket, retrained
+from ticketlab.program import retrained
 from ticketlab.seeding import isolated
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "smart_ratio.json").read_text())
@@ -81,7 +82,7 @@ def dense_run(seed: int = 0) -> dict[str, torch.Tensor]:
 def test_a_hybrid_ticket_starts_from_the_trained_weights(spec: str, at: float) -> None:
     ticket = ticketlab.find(tiny.net, spec, 0.6, seed=4, **ASKED)
     trained = dense_run(4)
-    assert list(ticket.weights) == list(trained)
+    assert set(ticket.weights) == set(trained)
     assert all(torch.equal(ticket.weights[n], w) for n, w in trained.items())
     assert ticket.at == at and int(ticket.weights["norm.num_batches_tracked"]) == 12
     model = tiny.Net()
@@ -98,7 +99,9 @@ def test_a_hybrid_ticket_in_rounds_ends_at_the_same_counts(rounds: int) -> None:
     assert budget.from_mask(ticket.mask) == budget.smart(tiny.Net(), 0.7)
     # What earlier rounds removed is zero, and stays out.
     gone = {n: ticket.weights[n] == 0 for n in ticket.mask}
-    assert all(bool(g.any()) and not bool((g & ticket.mask[n]).any()) for n, g in gone.items() if n != "last.weight")
+    before = 420 - round(420 * 0.3 ** ((rounds - 1) / rounds))
+    assert sum(int(g.sum()) for g in gone.values()) == before
+    assert not any(bool((g & ticket.mask[n]).any()) for n, g in gone.items())
 
 
 # Ratio transplants.
@@ -113,7 +116,9 @@ def test_counts_are_the_donors_and_positions_the_takers(donor: str, taker: str) 
     taken = ticketlab.prune(model, taker, 0.7, data=SCORED, budget=f"ratios:{donor}")
     assert budget.from_mask(taken) == budget.from_mask(giving)
     assert largest(model, taken) == (taker == "magnitude") or taker == "snip"
-    assert (taken == giving) == (donor.startswith(taker))
+    # As many positions drawn at random are the same ones, whatever gave the counts.
+    both_random = taker == "random" and donor.startswith(("erk", "smart-ratio"))
+    assert (taken == giving) == (donor == taker or both_random)
     assert budget.from_mask(own) != budget.from_mask(taken) or donor == taker
     assert taken == ticketlab.prune(model, f"{taker},budget=ratios:{donor}", 0.7, data=SCORED)
 
@@ -183,11 +188,19 @@ def test_a_dense_classifier_has_no_other_count() -> None:
             ticketlab.prune(net(), "lottery", 0.5, classifier="dense", budget=given)
 
 
-@pytest.mark.parametrize("method", ["magnitude,budget=ratios:snap", "magnitude,budget=ratios:erk/budget=ratios:snip"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "magnitude,budget=ratios:snap",
+        "magnitude,budget=ratios:erk/budget=ratios:snip",
+        "lottery,budget=ratios:erk,classifier=dense",
+        "lottery,budget=ratios:smart-ratio/linear_keep=1/form=typo",
+    ],
+)
 def test_an_impossible_donor_is_refused_before_any_training(tmp_path: Path, method: str) -> None:
-    with pytest.raises(InputError, match=r"asked for .*, got"):
+    with pytest.raises(InputError, match=r"asked .*, (got|which gives)"):
         tiny.prepared(tmp_path / "s", [method])
-    with pytest.raises(InputError, match=r"asked for .*, got"):
+    with pytest.raises(InputError, match=r"asked .*, (got|which gives)"):
         ticketlab.find(tiny.net, method, 0.5, **ASKED)
     assert not (tmp_path / "s").exists()
 
@@ -217,7 +230,7 @@ def test_counts_on_the_way_are_never_below_the_last_ones(monkeypatch: pytest.Mon
     mask = ticketlab.prune(net(), method, 0.9, budget=counts)
     path = [*seen, budget.from_mask(mask)]
     assert path[-1] == counts and len(path) == 21
-    for before, after in zip(path, path[1:], strict=False):
+    for before, after in pairwise(path):
         assert all(counts[n] <= after[n] <= before[n] for n in counts)
     assert all(row["first.weight"] == 36 for row in path)
     assert len({row["second.weight"] for row in path}) > 15
@@ -225,7 +238,7 @@ def test_counts_on_the_way_are_never_below_the_last_ones(monkeypatch: pytest.Mon
 
 def ran(folder: Path, methods: list[Any], checks: list[str], sparsity: float = 0.6) -> tuple[Any, Any]:
     study = tiny.prepared(folder, methods, checks=checks, sparsity=[sparsity])
-    one = plan(study.study, seeds=[0])
+    one = plan(study.study, {m.name: m for m in methods if isinstance(m, Method)}, seeds=[0])
     InProcess(study.context).run(one.ordered(), study.store, lambda *_: None)
     return study, one
 
@@ -287,23 +300,20 @@ def test_a_donor_with_another_program_leaves_the_takers_alone(tmp_path: Path) ->
 
 
 def test_a_method_of_ones_own_may_take_counts(tmp_path: Path) -> None:
+    """Trained first, while its donor scores the initialisation."""
     own = Method(
-        "own", tiny.score, budget="ratios:snip", reads_data=False, needs_trained=True,
+        "own",
+        tiny.score,
+        budget="ratios:snip",
+        reads_data=False,
+        needs_trained=True,
         program=lambda sparsity, options: retrained(None, 1, "50%"),
-    )  # fmt: skip
-    study, one = ran(tmp_path / "s", [own], ["corrupted", "reinit"])
+    )
+    study, one = ran(tmp_path / "s", [own], ["corrupted"])
     mask = study.store.mask(one.arms[Arm("own", ORIGINAL, 0.6, 0)].start.mask)
-    snip = ticketlab.find(
-        Trained(dense_run()), "snip", 0.6, **ASKED
-    ).mask
-    assert mask.kept == snip.kept == 168
-    ticket = ticketlab.find(tiny.net, own, 0.6, **ASKED)
-    assert isinstance(ticket, Ticket) and ticket.mask == mask
-
-
-class Trained(tiny.Net):
-    """The net with given weights."""
-
-    def __init__(self, weights: dict[str, torch.Tensor]) -> None:
-        super().__init__()
-        self.load_state_dict(weights)
+    assert budget.from_mask(mask) == budget.from_mask(ticketlab.find(tiny.net, "snip", 0.6, **ASKED).mask)
+    model = tiny.Net()
+    model.load_state_dict(dense_run())
+    assert largest(model, mask)
+    assert ticketlab.find(tiny.net, own, 0.6, **ASKED).mask == mask
+    assert study.run(1)["complete"]

@@ -290,7 +290,8 @@ def configured(method: Method, options: Mapping[str, Any]) -> tuple[Method, dict
     frame: dict[str, Any] = {}
     for name, value in options.items():
         if name in _EPOCHS and name in own:
-            own[name] = None if value is None else programs.epochs_of(value, f"{method.name},{name}")
+            unset = value is None and name == "epochs"
+            own[name] = None if unset else programs.epochs_of(value, f"{method.name},{name}")
         elif name in own:
             own[name] = _same_kind(method.name, name, own[name], value)
         elif name in _FRAME:

@@ -7,6 +7,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -116,7 +117,7 @@ def find_mask(
     sparsity = float(sparsity)
     if input_shape is None and batches:
         input_shape = tuple(getattr(batches[0][0], "shape", ())[1:]) or None
-    pinned = _pinned(shapes, method, options, total, sparsity)
+    pinned = _pinned(shapes, method if counts is None else replace(method, budget="counts"), options, total, sparsity)
     alive = dict(start) if start is not None else dict(Mask.dense(weights))
     choose = _selection(method.select, invert)
     for round_ in range(1, method.rounds + 1):
@@ -168,11 +169,11 @@ def _on_the_way(
 
 def planned_budget(model: nn.Module, method: Method, options: Mapping[str, Any], sparsity: float) -> int:
     """How many weights the method will keep; raises the error of a budget that cannot be met, scoring nothing."""
-    if method.donor is not None:
-        return planned_budget(model, *donor_of(method), sparsity)
     shapes = {name: tuple(w.shape) for name, w in prunable_weights(model).items()}
     total = sum(math.prod(shape) for shape in shapes.values())
     _pinned(shapes, method, options, total, sparsity)
+    if method.donor is not None:
+        return planned_budget(model, *donor_of(method), sparsity)
     for round_ in range(1, method.rounds + 1):
         kept = _budget(method, options, shapes, sparsity, round_)
     return kept if isinstance(kept, int) else sum(kept.values())

@@ -121,6 +121,20 @@ def test_growing_a_study_keeps_all_old_ids(tmp_path: Path, grown: dict[str, Any]
     assert {a: t.final for a, t in old.arms.items()}.items() <= {a: t.final for a, t in new.arms.items()}.items()
 
 
+def test_the_first_half_is_of_batches_of_this_size(tmp_path: Path) -> None:
+    """What decides a result is in the step's identity; the other variants do not depend on the recipe."""
+    for check, shared in (("half-data-su2020", False), ("half-data", True), ("corrupted", True)):
+        ids = [
+            {
+                s.id
+                for s in planned(tmp_path / "s", ["lottery"], checks=[check], recipe=r).steps.values()
+                if s.kind == "data"
+            }
+            for r in (tiny.RECIPE, replace(tiny.RECIPE, batch_size=20))
+        ]
+        assert len(ids[0]) == len(ids[1]) == 3 and (ids[0] == ids[1]) == shared
+
+
 def test_options_of_the_program_reshape_it_and_leave_masks_alone(tmp_path: Path) -> None:
     one = planned(tmp_path / "a", ["lottery"], checks=["rearrange"])
     two = planned(tmp_path / "b", ["lottery,rewind=1"], checks=["rearrange"])

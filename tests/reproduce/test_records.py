@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ticketlab.errors import InputError
-from ticketlab.reproduce.records import Record, load, merged, one_per_seed, read, save, write
+from ticketlab.reproduce.records import Record, load, merged, one_per_seed, read, save, there, write
 
 TABLE = "su2020/random-tickets"
 VALUES: dict[str, Any] = {
@@ -37,6 +37,7 @@ VALUES: dict[str, Any] = {
     "provenance": {"commit": None},
     "finished": "2025-01-31T12:00:00Z",
     "step": "0" * 32,
+    "per_class": 10,
 }
 GPU = {"device": "cuda", "torch": "2.4"}
 
@@ -63,6 +64,20 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert [r.seed for r in found][:3] == [0, 2, 10] and found[0].sparsity is None
     assert read(tmp_path, TABLE, "paper") == [record(protocol="paper")]
     assert read(tmp_path, "none/such", "paper") == []
+
+
+def test_records_that_do_not_say_how_many_images_scores_had() -> None:
+    older = {key: value for key, value in VALUES.items() if key != "per_class"}
+    assert Record.from_json(older, "memory") == record(per_class=None)
+
+
+def test_a_damaged_record_is_written_again(tmp_path: Path) -> None:
+    path = write(tmp_path, record())
+    assert there(tmp_path, record().key) and not there(tmp_path, record(seed=1).key)
+    for content in (b"", path.read_bytes()[:-40], json.dumps(record(seed=1).to_json()).encode()):
+        path.write_bytes(content)
+        assert not there(tmp_path, record().key)
+        assert write(tmp_path, record(accuracy=50.0)) == path and read(tmp_path, TABLE, "quick")[0].accuracy == 50.0
 
 
 def test_whole_numbers_are_numbers() -> None:
@@ -92,6 +107,7 @@ def test_whole_numbers_are_numbers() -> None:
         ("protocol", []),
         ("method", None),
         ("check", 1),
+        ("per_class", 1.5),
         ("control", True),
         ("control", {"passed": 1, "summary": ""}),
         ("control", {"passed": True}),

@@ -14,15 +14,18 @@ import torch
 from rich.console import Console
 
 from ticketlab.commands.common import check_writable, unfinished
+from ticketlab.errors import InputError
 from ticketlab.experiment.estimate import estimate
 from ticketlab.experiment.prepared import check_jobs
+from ticketlab.packing import write_atomically
 from ticketlab.report import reproduction as report
 from ticketlab.report.progress import Progress
 from ticketlab.report.words import duration
 from ticketlab.reproduce import records
-from ticketlab.reproduce.cells import select
+from ticketlab.reproduce.cells import Cell, select
 from ticketlab.reproduce.compare import findings, lines
 from ticketlab.reproduce.prepare import Group, prepare
+from ticketlab.reproduce.protocol import sift
 from ticketlab.reproduce.published import Figures
 from ticketlab.reproduce.records import Record
 from ticketlab.reproduce.run import run, store_of
@@ -32,15 +35,18 @@ from ticketlab.reproduce.table import Table, load
 def run_reproduce(options: argparse.Namespace) -> int:
     """Check the input, run what is missing, print what was published beside what came out."""
     table = load(options.table, options.quick)
-    chosen = select(table, options.cell)
+    chosen = _chosen(table, options)
     figures = Figures.load(table)
     folder = Path(options.out) if options.out else Path("runs") / table.name.split("/")[0]
-    for path, what in ((options.save, "the records"), (options.markdown, "the comparison")):
-        if path:
-            check_writable(Path(path), what, "table.jsonl" if what == "the records" else "table.md")
-    more = [_of(table, records.load(Path(path))) for path in options.more]
+    _check_files(options)
+    more = [records.load(Path(path)) for path in options.more]
     seeds = table.seeds if options.seeds is None else options.seeds
+    if seeds < 1:
+        raise InputError(f"asked for {seeds} seeds, got fewer than one.")
+    groups: list[Group] = []
     if not options.show:
+        if not options.dry_run:
+            check_writable(folder / "records" / "any", "steps and records", "any")
         on_gpu = str(options.device).startswith("cuda")
         jobs = options.jobs if options.jobs is not None else 1 if on_gpu else os.cpu_count() or 1
         check_jobs(jobs)
@@ -62,32 +68,73 @@ def run_reproduce(options: argparse.Namespace) -> int:
         with Progress(kinds=unfinished(steps.values(), store_of(folder))) as progress:
             run(table, groups, folder, seeds=seeds, jobs=jobs, progress=progress)
     protocol = "quick" if table.quick else "paper"
-    found = records.merged(records.read(folder, table.name, protocol), *more)
+    found = sift(
+        table, records.merged(records.read(folder, table.name, protocol), *more), options.precision, groups
+    )  # fmt: skip
     _say(
         options,
         report.Reproduction(
-            table, figures, lines(table, figures, found), findings(table, figures, found, options.seeds), found
+            table,
+            figures,
+            lines(table, figures, found.kept),
+            findings(table, figures, found.kept, options.seeds),
+            found.kept,
+            found.left_out,
         ),
     )
     return 0
 
 
+def _chosen(table: Table, options: argparse.Namespace) -> list[Cell]:
+    try:
+        return select(table, options.cell)
+    except InputError as error:
+        if table.quick:
+            _refuse_full(options, error)
+        raise
+
+
+def _refuse_full(options: argparse.Namespace, error: InputError) -> None:
+    """Say so where the cells asked for are the full table's: the quick form is a table of its own."""
+    try:
+        select(load(options.table), options.cell)
+    except InputError:
+        return
+    raise InputError(
+        f"{error} The full table has it: leave --quick out, or ask for a cell of the quick form."
+    ) from None
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    """Refuse what could not be written in the end, and what is there and would be lost."""
+    if options.save:
+        check_writable(Path(options.save), "the records", "table.jsonl")
+        _saved(Path(options.save))
+    if options.markdown:
+        check_writable(Path(options.markdown), "the comparison", "table.md")
+        if options.save and Path(options.markdown).resolve() == Path(options.save).resolve():
+            raise InputError(f"asked to write the records and the comparison to {options.save}, got one file for both.")
+
+
+def _saved(path: Path) -> list[Record]:
+    """What a file of records holds by now; nothing if there is none."""
+    return records.load(path) if path.exists() else []
+
+
 def _say(options: argparse.Namespace, found: report.Reproduction) -> None:
+    if options.save:
+        path = Path(options.save)
+        before = _saved(path)
+        kept = records.merged(before, found.records)
+        records.save(path, kept)
+        print(f"records: {path}, {len(kept) - len(before)} new of {len(kept)}", file=sys.stderr)
+    if options.markdown:
+        write_atomically(Path(options.markdown), report.markdown(found).encode())
+        print(f"comparison: {options.markdown}", file=sys.stderr)
     if options.json:
         print(json.dumps(found.to_json(), indent=1, allow_nan=False), flush=True)
     else:
         report.render(found, Console())
-    if options.save:
-        records.save(Path(options.save), found.records)
-        print(f"records: {options.save}", file=sys.stderr)
-    if options.markdown:
-        Path(options.markdown).write_text(report.markdown(found), encoding="utf-8")
-        print(f"comparison: {options.markdown}", file=sys.stderr)
-
-
-def _of(table: Table, found: Sequence[Record]) -> list[Record]:
-    protocol = "quick" if table.quick else "paper"
-    return [record for record in found if (record.table, record.protocol) == (table.name, protocol)]
 
 
 def _print_plan(groups: Sequence[Group], folder: Path, seeds: int, jobs: int, console: Console) -> None:
@@ -98,9 +145,10 @@ def _print_plan(groups: Sequence[Group], folder: Path, seeds: int, jobs: int, co
         found = estimate(steps, group.ground.conditions, group.ground.context, store, jobs)
         kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(Counter(step.kind for step in steps).items()))
         console.print(
-            f"{group.dataset} / {group.network}: {len(group.cells)} cells, {seeds} seeds, {kinds}, {found.done} "
-            f"of them done; about {duration(found.seconds)} with {jobs} jobs",
+            f"{group.dataset} / {group.network}: {_counted(len(group.cells), 'cell')}, {_counted(seeds, 'seed')}, "
+            f"{kinds}, {found.done} of them done; about {duration(found.seconds)} with {_counted(jobs, 'job')}",
             highlight=False,
+            markup=False,
         )
         total += found.seconds
     numerics = groups[0].ground.conditions.numerics
@@ -108,4 +156,9 @@ def _print_plan(groups: Sequence[Group], folder: Path, seeds: int, jobs: int, co
         f"in all about {duration(total)} on {numerics['device']} ({numerics['precision']}, {numerics['engine']}, "
         f"{torch.get_num_threads()} threads here)",
         highlight=False,
+        markup=False,
     )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -30,5 +30,4 @@ def run_train(options: argparse.Namespace) -> int:
 def _words(facts: dict[str, Any]) -> str:
     what = f"{facts['method']} on {facts['data']['name']}, {facts['model']['name']}, seed {facts['seed']}"
     kept = f"{facts['kept']:,} of {facts['total']:,} weights kept, sparsity {facts['exact_sparsity']:.4f}"
-    epochs = facts["recipe"]["epochs"]
-    return f"{what}: {kept}\ntest accuracy {facts['accuracy']:.2f}% after the last of {epochs} epochs"
+    return f"{what}: {kept}\ntest accuracy {facts['accuracy']:.2f}% after the last of {facts['epochs_seen']:g} epochs"

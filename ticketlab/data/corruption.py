@@ -54,14 +54,18 @@ def first_half(split: Split, batch_size: int) -> tuple[Split, Facts]:
     facts = _compare(Split(split.inputs[:count], split.targets[:count]), kept)
     # Of data that are stored class by class, the first half lacks half of the classes: something else than half.
     every = len(kept.targets.unique()) == len(split.targets.unique())
-    more = {"count_before": len(split), "images_kept": count / len(split), "order_fixed": True, "every_class": every}
+    more = {
+        "count_before": len(split),
+        "images_kept": count / len(split),
+        "order_fixed": kept.ordered,
+        "every_class": every,
+    }
     return kept, facts | more
 
 
 def whole_batches_of_half(examples: int, batch_size: int) -> int:
-    """How many examples half of the batches hold, at least one batch."""
-    batches = -(-examples // batch_size)
-    return min(examples, max(1, batches // 2) * batch_size)
+    """How many examples half of the full batches hold, at least one batch."""
+    return min(examples, max(1, examples // batch_size // 2) * batch_size)
 
 
 def _drawn(targets: Tensor, classes: int, generator: Generator) -> Tensor:

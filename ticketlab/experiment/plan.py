@@ -9,6 +9,7 @@ from typing import Any
 from ticketlab import seeding, spec
 from ticketlab.checks import Check
 from ticketlab.checks import resolve as resolve_check
+from ticketlab.data.variants import FIRST_HALF
 from ticketlab.engine.schedule import Schedule
 from ticketlab.errors import InputError
 from ticketlab.experiment.conditions import Conditions
@@ -155,6 +156,8 @@ class Planner:
             why = "the model came with its weights: there is no other draw of them"
         if check.versus == name:
             why = "a method is not compared with itself"
+        elif check.versus:
+            why = self._unlike(name, check.versus, sparsity, seed)
         if why:
             entry = {"method": name, "check": check.name, "why": why}
             if entry not in self.plan.not_applicable:
@@ -168,6 +171,16 @@ class Planner:
             other = self._compile(name, check.edit(program), sparsity, seed, arm)
         control = self._control(check, original, other, arm, keeps_weights(program))
         self.plan.arms[arm] = replace(other, control=control)
+
+    def _unlike(self, name: str, other: str, sparsity: float, seed: int) -> str | None:
+        """Why two methods cannot be compared: their last trainings differ. Planned apart, to leave no steps behind."""
+        apart = Planner(self.conditions, self._methods)
+        one, two = (apart.original(method, sparsity, seed) for method in (name, other))
+        if apart.same_training(one, two):
+            return None
+        spans = [apart.plan.steps[t.final].params for t in (one, two)]
+        trained = [f"{params['start']:g} to {params['until']:g}" for params in spans]
+        return f"its last training is of epochs {trained[0]}, that of {other} of {trained[1]}: no fair comparison"
 
     # One stage after another: each turns a reference into the next.
 
@@ -199,8 +212,8 @@ class Planner:
                 now = self._finding_train(now, stage, saved, seed, label)
                 read = read or now.weights
             elif isinstance(stage, Prune):
-                now = replace(now, mask=self._prune(now, stage, name, sparsity, seed, label))
-                read = read or (now.mask if self._reads_batches(name) else None)
+                mask, seen = self._prune(now, stage, name, sparsity, seed, label)
+                now, read = replace(now, mask=mask), read or seen
             elif isinstance(stage, Rewind):
                 place = self._place(stage.to)
                 now = replace(saved[place], mask=now.mask) if stage.weights else replace(now, at=place)
@@ -276,14 +289,18 @@ class Planner:
         )
         return Reference(step, now.mask, end, now.seen + end - now.at)
 
-    def _prune(self, now: Reference, stage: Prune, name: str, sparsity: float, seed: int, label: str) -> str:
+    def _prune(
+        self, now: Reference, stage: Prune, name: str, sparsity: float, seed: int, label: str
+    ) -> tuple[str, str | None]:
+        """The step of the mask, and the one that reads data for it, if any does: itself, or one of its donor's."""
         method, _ = self._method(name)
+        read = None
         inputs = {"weights": now.weights} if method.reads_weights else {}
         if now.mask:
             inputs["mask"] = now.mask
         asked = sparsity_after(sparsity, stage.of_path, 1)
         if method.donor is not None:
-            inputs["ratios.mask"] = self._donated(method.donor, stage.data, asked, seed)
+            inputs["ratios.mask"], read = self._donated(method.donor, stage.data, asked, seed)
         params: dict[str, Any] = {
             "model": self.conditions.model["identity"],
             # Scores are computed in fp32 or fp64 by no engine: a mask is the same for all of them.
@@ -299,17 +316,21 @@ class Planner:
             params |= {"data": self.conditions.data["fingerprint"], "variant": stage.data, **self.conditions.scoring}
             if stage.data != CLEAN:
                 inputs["data.facts"] = self._data(stage.data, seed)
-        return self._add("prune", params, inputs, label, name)
+        step = self._add("prune", params, inputs, label, name)
+        return step, step if self._reads_batches(name) else read
 
-    def _donated(self, donor: str, data: str, sparsity: float, seed: int) -> str:
-        """The mask of the method whose per-layer counts another one keeps, found on the same variant of the data."""
+    def _donated(self, donor: str, data: str, sparsity: float, seed: int) -> tuple[str, str | None]:
+        """The mask of the method whose per-layer counts another one keeps, found on the same variant of the data.
+
+        And the first step that reads data for it.
+        """
         program = self._program(donor, sparsity)
         edited = Edit(data=None if data == CLEAN else data)(program)
-        found, _, _ = self._found(
+        found, _, read = self._found(
             donor, edited[: last_training(program)], sparsity, seed, f"{donor}, {100 * sparsity:g}%, seed {seed}"
         )
         assert found.mask is not None
-        return found.mask
+        return found.mask, read
 
     def _transform(self, now: Reference, stage: Transform, seed: int, label: str) -> Reference:
         if stage.name == "reinit":
@@ -334,21 +355,25 @@ class Planner:
                 inputs[f"{role}.facts"] = trained.read
         if tampered.data:
             inputs["data.facts"] = tampered.data
-        finals = [dict(self.plan.steps[t.final].params) for t in (original, tampered)]
-        if original.seen == tampered.seen:
-            # Fresh weights start at epoch 0 where rewound ones start later: what counts is as many epochs in all.
-            finals = [{**params, "start": 0} for params in finals]
         params = {
             "check": check.name,
             "revision": check.revision,
             # The two last trainings differ in nothing but the ticket they start from.
-            "same_training": finals[0] == finals[1],
-            "trained_on_clean": finals[1]["variant"] == CLEAN,
+            "same_training": self.same_training(original, tampered),
+            "trained_on_clean": self.plan.steps[tampered.final].params["variant"] == CLEAN,
         }
         if tampered.data and keeps_weights:
             # The ticket's start weights were trained on the tampered data too.
             params["keeps_weights"] = True
         return self._add("control", params, inputs, f"control of {check.name}, seed {arm.seed}")
+
+    def same_training(self, one: Trained, other: Trained) -> bool:
+        """Whether two last trainings differ in nothing but the ticket they start from."""
+        finals = [{**self.plan.steps[t.final].params, "keep": False} for t in (one, other)]
+        if one.seen == other.seen:
+            # Fresh weights start at epoch 0 where rewound ones start later: what counts is as many epochs in all.
+            finals = [{**params, "start": 0} for params in finals]
+        return finals[0] == finals[1]
 
     def _step(self, epoch: float) -> float:
         """A point of the training, in epochs, moved to the nearest whole step."""
@@ -378,6 +403,8 @@ class Planner:
 
     def _data(self, variant: str, seed: int) -> str:
         params = {"data": self.conditions.data["fingerprint"], "variant": variant, "seed": seed}
+        if variant == FIRST_HALF:
+            params["batch_size"] = self.conditions.training.batch_size
         return self._add("data", params, {}, f"data {variant}, seed {seed}")
 
     def _where(self) -> dict[str, Any]:

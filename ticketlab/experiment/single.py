@@ -78,7 +78,7 @@ class Single:
         facts = store.facts(final) or {}
         self._refuse_lost(facts.get("diverged_at"), "")
         ticket = Ticket(mask, store.tensors(final, "weights"), float(self.plan.steps[final].params["until"]))
-        return ticket, {**self.facts(mask), "accuracy": facts["accuracy"]}
+        return ticket, {**self.facts(mask), "epochs_seen": self.arm.seen, "accuracy": facts["accuracy"]}
 
     def facts(self, mask: Mask) -> dict[str, Any]:
         """What decides a ticket, and what can be counted of its mask, in plain values."""

@@ -59,7 +59,9 @@ def select(table: Table, patterns: Sequence[str]) -> list[Cell]:
             depth = wanted.count("/") + 1
             known = list(dict.fromkeys("/".join(cell.id.split("/")[:depth]) for cell in every))
             rows = [f"*/{row.name}" for row in table.rows]
-            near = depth == 1 and difflib.get_close_matches(pattern, rows, n=1, cutoff=0.7)
+            # A row's name alone, or after a star, is most likely meant for all of its cells.
+            last = f"*/{wanted.rsplit('/')[-1]}"
+            near = (depth == 1 or wanted == last) and difflib.get_close_matches(last, rows, n=1, cutoff=0.7)
             raise unknown("cell", pattern, rows if near else known)
         chosen.update(matching)
     return [cell for cell in every if cell in chosen] if patterns else every

@@ -62,7 +62,7 @@ def prepare(
     groups = []
     for dataset, network in dict.fromkeys((cell.dataset, cell.network) for cell in cells):
         if dataset not in data:
-            data[dataset] = load(dataset, data_dir, table.train, table.test)
+            data[dataset] = _loaded(table, dataset, data_dir)
         ground = groundwork(
             table.networks[network],
             data[dataset],
@@ -82,6 +82,16 @@ def prepare(
         check_spans(steps, conditions.training, examples)
         check_room(steps, conditions, group.ground.context, jobs)
     return groups
+
+
+def _loaded(table: Table, dataset: str, data_dir: str | Path | None) -> Data:
+    found = load(dataset, data_dir, table.train, table.test)
+    for name, asked, there in (("train", table.train, found.train), ("test", table.test, found.test)):
+        if asked is not None and len(there) != asked:
+            raise InputError(
+                f"asked for {asked} images of {dataset} as {table.path} says ({name}), got a data set of {len(there)}."
+            )
+    return found
 
 
 def _planned(table: Table, group: Group, seeds: int) -> Group:

@@ -10,7 +10,7 @@ import re
 import types
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -18,7 +18,7 @@ from ticketlab.errors import InputError
 from ticketlab.packing import write_atomically
 
 # A table's name is a path below the folder of records: no part of it may lead elsewhere.
-_TABLE = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*", re.ASCII)
+TABLE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*", re.ASCII)
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|\+00:00)", re.ASCII)
 
 Key = tuple[str, str, str, str, str, float | None, int, str]
@@ -64,6 +64,7 @@ class Record:
         exact_sparsity: what the mask removes.
         finished: UTC, in whole seconds ("2025-01-31T12:00:00Z" or with "+00:00").
         step: the id of the last training's step.
+        per_class: how many images of each class scores were computed on; None if there were none, or it is not known.
 
     Raises:
         InputError: a value of the wrong type or out of its range, naming the key.
@@ -91,6 +92,7 @@ class Record:
     provenance: dict[str, Any]
     finished: str
     step: str
+    per_class: int | None = None
 
     def __post_init__(self) -> None:
         for name, hint in _hints(Record).items():
@@ -101,7 +103,7 @@ class Record:
                 # 90 and 90.0 are one number, with one identity.
                 object.__setattr__(self, name, float(value))
         for name, good, wanted in (
-            ("table", _TABLE.fullmatch(self.table), 'names with "/" between them'),
+            ("table", TABLE_NAME.fullmatch(self.table), 'names with "/" between them'),
             ("finished", _TIME.fullmatch(self.finished), 'a UTC time such as "2025-01-31T12:00:00Z"'),
             ("sparsity", _within(self.sparsity, 1), "a fraction"),
             ("exact_sparsity", _within(self.exact_sparsity, 1), "a fraction"),
@@ -140,7 +142,8 @@ class Record:
         if not isinstance(values, dict):
             raise InputError(f"asked for a record in {source}, got no object.")
         known = {field.name for field in fields(cls)}
-        for keys, what in ((known - {*values}, "no"), ({*values} - known, "the unknown")):
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        for keys, what in ((needed - {*values}, "no"), ({*values} - known, "the unknown")):
             if keys:
                 raise InputError(f"asked for a record in {source}, got {what} {sorted(map(repr, keys))[0]}.")
         try:
@@ -152,24 +155,37 @@ class Record:
 
 
 def write(folder: Path, record: Record) -> Path:
-    """Write a record to its file below ``folder/records``; of records with one key, the first stays.
+    """Write a record to its file below ``folder/records``; of records with one key, the first that is whole stays.
 
     Raises:
         InputError: it cannot be written.
     """
     path = place(folder, record)
-    if not path.exists():
+    if not there(folder, record.key):
         write_atomically(path, json.dumps(record.to_json(), sort_keys=True, indent=1, allow_nan=False).encode() + b"\n")
     return path
 
 
+def there(folder: Path, key: Key) -> bool:
+    """Whether there is a record of this key, undamaged: a power cut may leave an empty file."""
+    path = _place(folder, key)
+    try:
+        return path.exists() and read_file(path).key == key
+    except InputError:
+        return False
+
+
 def place(folder: Path, record: Record) -> Path:
     """The file of a record: a name to read, and a part of the key's hash, which alone decides."""
-    sparsity = "dense" if record.sparsity is None else f"{record.sparsity:g}"
-    words = (record.dataset, record.network, record.row, sparsity, f"seed{record.seed}", record.protocol)
+    return _place(folder, record.key)
+
+
+def _place(folder: Path, key: Key) -> Path:
+    table, protocol, dataset, network, row, sparsity, seed, _ = key
+    words = (dataset, network, row, "dense" if sparsity is None else f"{sparsity:g}", f"seed{seed}", protocol)
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(words)).strip("-.")[:120]
-    digest = hashlib.sha256(json.dumps(record.key).encode()).hexdigest()[:8]
-    return folder / "records" / record.table / f"{readable}-{digest}.json"
+    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:8]
+    return folder / "records" / table / f"{readable}-{digest}.json"
 
 
 def read(folder: Path, table: str, protocol: str) -> list[Record]:
@@ -240,8 +256,14 @@ def one_per_seed(records: Sequence[Record]) -> list[Record]:
     return _ordered(chosen.values())
 
 
+def numerics(record: Record) -> str:
+    """What two records must share to be compared as a pair: which of several like GPUs it was does not count."""
+    device = str(record.numerics.get("device")).split(":")[0]
+    return json.dumps({**record.numerics, "device": device}, sort_keys=True)
+
+
 def _numerics(record: Record) -> tuple[str, str, str]:
-    return record.table, record.protocol, json.dumps(record.numerics, sort_keys=True)
+    return record.table, record.protocol, numerics(record)
 
 
 def _ordered(records: Iterable[Record]) -> list[Record]:

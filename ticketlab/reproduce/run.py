@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Literal
 
 from ticketlab.experiment.compute import Progress, compute
 from ticketlab.experiment.plan import Trained
 from ticketlab.experiment.provenance import provenance
-from ticketlab.experiment.store import Store
+from ticketlab.experiment.store import DamagedResult, Store
 from ticketlab.reproduce import records
 from ticketlab.reproduce.cells import Cell
 from ticketlab.reproduce.prepare import Group
@@ -28,38 +30,61 @@ def run(
     """Train what is missing: the first seed of every cell before the second of any, groups and cells in their order.
 
     Whenever it is stopped, the same call goes on from there: finished trainings are kept, and an unfinished one goes
-    on from its last checkpoint. Records are written as trainings are finished, and again for those of an earlier call.
+    on from its last checkpoint. A record is written as soon as a training is finished, and at the start for those
+    that an earlier call finished and did not write down.
     """
     store = store_of(folder)
     every = {step.id for group in groups for seed in range(seeds) for step in group.steps(seed)}
-    shown = _Shown(progress)
     if progress:
         progress.start(len(every), sum(step in store for step in every))
     try:
-        write_records(table, groups, folder)
+        for group in groups:
+            _write_what_can_be(table, group, sorted(group.trained, key=_by_seed), folder, store)
         for seed in range(seeds):
             for group in groups:
-                compute(group.steps(seed), group.ground.context, store, lambda: None, jobs=jobs, progress=shown)
-                write_records(table, [group], folder)
+                places = [(cell, seed) for cell in group.cells]
+
+                def read(group: Group = group, places: list[Place] = places) -> None:
+                    for place in places:
+                        _write(table, group, place, folder, store)
+
+                shown = _Shown(table, group, places, folder, store, progress)
+                compute(group.steps(seed), group.ground.context, store, read, jobs=jobs, progress=shown)
     finally:
-        # A stop from the keyboard comes in the middle of a group.
-        write_records(table, groups, folder)
         if progress:
             progress.finish()
 
 
-def write_records(table: Table, groups: Sequence[Group], folder: Path) -> None:
-    """Write a record of every finished training that has none."""
-    store = store_of(folder)
-    for group in groups:
-        for cell, seed, trained in _finished(group, store):
-            records.write(folder, _record(table, group, cell, seed, trained, store))
+Place = tuple[Cell, int]
 
 
-def _finished(group: Group, store: Store) -> Iterator[tuple[Cell, int, Trained]]:
-    for (cell, seed), trained in group.trained.items():
-        if trained.final in store and (trained.control is None or trained.control in store):
-            yield cell, seed, trained
+def _by_seed(place: Place) -> int:
+    return place[1]
+
+
+def _write_what_can_be(table: Table, group: Group, places: Iterable[Place], folder: Path, store: Store) -> None:
+    for place in places:
+        # What is damaged, and so put aside, is computed again in its turn.
+        with suppress(DamagedResult, KeyError):
+            _write(table, group, place, folder, store)
+
+
+def _write(table: Table, group: Group, place: Place, folder: Path, store: Store) -> None:
+    """Write a record of a training, if it is finished and there is none.
+
+    Raises:
+        DamagedResult: what it is made from is not as it was written.
+    """
+    cell, trained = place[0], group.trained[place]
+    key = (table.name, _protocol(table), cell.dataset, cell.network, cell.row, cell.sparsity, place[1], trained.final)
+    if records.there(folder, key):
+        return
+    if trained.final in store and (trained.control is None or trained.control in store):
+        records.write(folder, _record(table, group, *place, trained, store))
+
+
+def _protocol(table: Table) -> Literal["quick", "paper"]:
+    return "quick" if table.quick else "paper"
 
 
 def _record(table: Table, group: Group, cell: Cell, seed: int, trained: Trained, store: Store) -> Record:
@@ -70,7 +95,7 @@ def _record(table: Table, group: Group, cell: Cell, seed: int, trained: Trained,
     control = store.facts(trained.control) if trained.control else None
     return Record(
         table=table.name,
-        protocol="quick" if table.quick else "paper",
+        protocol=_protocol(table),
         dataset=cell.dataset,
         network=cell.network,
         row=cell.row,
@@ -81,7 +106,7 @@ def _record(table: Table, group: Group, cell: Cell, seed: int, trained: Trained,
         accuracy=facts["accuracy"],
         best=facts["best"],
         epochs_seen=trained.seen,
-        seconds=store.seconds(trained.final),
+        seconds=store.seconds(store.linked(trained.final) or trained.final),
         exact_sparsity=_removed(trained, store),
         control=Control(passed=control["passed"], summary=control["summary"]) if control else None,
         data=DataFacts(name=data["name"], train=data["train"], test=data["test"], fingerprint=data["fingerprint"]),
@@ -91,7 +116,13 @@ def _record(table: Table, group: Group, cell: Cell, seed: int, trained: Trained,
         provenance=provenance(conditions.numerics["device"]),
         finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         step=trained.final,
+        per_class=table.per_class if _scored(group, trained) else None,
     )
+
+
+def _scored(group: Group, trained: Trained) -> bool:
+    """Whether scores on images had a part in it."""
+    return any("per_class" in step.params for step in group.plan.ancestors([trained.final]))
 
 
 def _removed(trained: Trained, store: Store) -> float:
@@ -101,18 +132,30 @@ def _removed(trained: Trained, store: Store) -> float:
 
 
 class _Shown:
-    """One progress over many calls of ``compute``, each of which would begin and end its own."""
+    """One progress over many calls of ``compute``, each of which would begin and end its own; writes records too."""
 
-    def __init__(self, progress: Progress | None) -> None:
+    def __init__(
+        self, table: Table, group: Group, places: list[Place], folder: Path, store: Store, progress: Progress | None
+    ) -> None:
+        self._written = table, group, folder, store
         self._progress = progress
+        self._final = {place: group.plan.steps[group.trained[place].final].label for place in places}
+        # The store must not be asked for what a worker may be writing at this moment.
+        self._trained = {self._final[place] for place in places if group.trained[place].final in store}
 
     def start(self, total: int, done: int) -> None:
         """Begun already."""
 
     def advance(self, kind: str, label: str, seconds: float, linked: bool) -> None:
-        """One more step is finished."""
+        """One more step is finished: whoever looks in from outside sees it now, not when the whole group is done."""
         if self._progress:
             self._progress.advance(kind, label, seconds, linked)
+        if kind == "train":
+            self._trained.add(label)
+        if kind in ("train", "control"):
+            table, group, folder, store = self._written
+            ready = [place for place, final in self._final.items() if final in self._trained]
+            _write_what_can_be(table, group, ready, folder, store)
 
     def finish(self) -> None:
         """Not before the last group's end."""

@@ -17,6 +17,7 @@ from ticketlab.engine.recipe import Recipe
 from ticketlab.errors import InputError, unknown
 from ticketlab.models.registry import MODELS
 from ticketlab.reproduce import schema
+from ticketlab.reproduce.records import TABLE_NAME
 from ticketlab.reproduce.schema import Place
 
 if sys.version_info >= (3, 11):
@@ -106,6 +107,9 @@ def load(ref: str, quick: bool = False) -> Table:
     schema.hold(raw, schema.TABLE, place)
     short = raw.pop("quick", None)
     name = path.stem if ref.endswith(".toml") else ref
+    if not TABLE_NAME.fullmatch(name):
+        # It becomes a part of paths, and of every record.
+        raise place.error(f"asked for a table of the name {name!r}, got more than letters, digits, . _ - in it.")
     full = _table(name, path, raw, place)
     if short is None:
         if quick:
