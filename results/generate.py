@@ -14,6 +14,7 @@ from ticketlab.report import words
 from ticketlab.report.reproduction import Reproduction, markdown
 from ticketlab.reproduce import records, table
 from ticketlab.reproduce.compare import findings, lines
+from ticketlab.reproduce.protocol import sift
 from ticketlab.reproduce.published import Figures
 from ticketlab.reproduce.records import Record
 
@@ -30,10 +31,10 @@ def found() -> list[Reproduction]:
             path = HERE / f"{name}.{protocol}.jsonl"
             if path.is_file():
                 wanted = table.load(name, protocol == "quick")
-                figures, kept = Figures.load(wanted), records.load(path)
-                all_.append(
-                    Reproduction(wanted, figures, lines(wanted, figures, kept), findings(wanted, figures, kept), kept)
-                )
+                figures, sifted = Figures.load(wanted), sift(wanted, records.load(path))
+                kept = sifted.kept
+                told = lines(wanted, figures, kept), findings(wanted, figures, kept)
+                all_.append(Reproduction(wanted, figures, *told, kept, sifted.left_out))
     return all_
 
 
@@ -44,13 +45,18 @@ def provenance(kept: list[Record]) -> str:
         f"engine {r.numerics['engine']}, torch {r.numerics['torch']})"
         for r in kept
     )
-    commits = sorted({str(r.provenance["commit"])[:12] for r in kept})
+    commits = sorted({_short(str(r.provenance["commit"])) for r in kept})
     days = sorted({r.finished[:10] for r in kept})
     hours = sum(r.seconds for r in kept) / 3600
     return (
         f"{len(kept)} trainings, seeds {min(r.seed for r in kept)} to {max(r.seed for r in kept)}, {hours:.1f} hours "
         f"of training, {' and '.join(sorted({days[0], days[-1]}))}; commit {', '.join(commits)}; {'; '.join(machines)}."
     )
+
+
+def _short(commit: str) -> str:
+    known, plus, changes = commit.partition("+")
+    return known[:12] + plus + changes
 
 
 def page(all_: list[Reproduction]) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import math
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -523,6 +524,19 @@ def test_missing_data_are_found_missing_first(here: Path, capsys: pytest.Capture
 def test_names_that_no_record_could_have(name: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / name).write_text(TABLE)
     assert "asked for a table of the name" in refused(capsys, "reproduce", name, "--quick")
+
+
+@pytest.mark.parametrize("option", ["--save", "--markdown"])
+def test_what_is_no_ordinary_file_is_not_replaced(option: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(here / "pipe")
+    assert "got no ordinary file" in refused(capsys, *QUICK, option, "pipe")
+    assert (here / "pipe").is_fifo()
+
+
+def test_a_terminal_without_plus_minus(done: Path) -> None:
+    script = "import sys\nfrom ticketlab.cli import main\nsys.stdout.reconfigure(encoding='ascii')\n"
+    found = in_a_process(script + "sys.exit(main(sys.argv[1:]))", *ASKED, "--show")
+    assert found.returncode == 0 and "60.50?1.20" in found.stdout
 
 
 def test_help() -> None:

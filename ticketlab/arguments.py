@@ -112,6 +112,7 @@ def reproduce(p: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--cell",
         nargs="+",
+        action="extend",
         default=[],
         metavar="CELL",
         help='only these: "cifar10/resnet32/0.98/random-ticket", "cifar10/resnet32", "*/0.9"',
@@ -124,7 +125,15 @@ def reproduce(p: argparse.ArgumentParser) -> None:
     run.add_argument("--out", metavar="DIR", help="where steps and records are kept (default: runs/ and the paper)")
     run.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one per core; 1 on a GPU)")
     said = p.add_argument_group("what is said")
-    said.add_argument("--with", nargs="+", default=[], metavar="FILE", dest="more", help="records to count in (.jsonl)")
+    said.add_argument(
+        "--with",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        dest="more",
+        help="records to count in (.jsonl)",
+    )
     said.add_argument("--save", metavar="FILE", help="write all records counted in, one a line (.jsonl)")
     said.add_argument("--markdown", metavar="FILE", help="write the comparison as Markdown")
     said.add_argument("--json", action="store_true", help="stdout holds only the comparison as JSON")

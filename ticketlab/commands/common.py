@@ -81,6 +81,9 @@ def check_writable(path: Path, what: str, example: str) -> None:
     try:
         if path.is_dir():
             raise InputError(f"{asked} a folder: name a file, {path / example}.")
+        if path.exists() and not path.is_file():
+            # Files are written whole and then renamed: a device would be replaced.
+            raise InputError(f"{asked} no ordinary file.")
     except OSError as error:
         raise InputError(f"{asked} {error.strerror or error}.") from error
     _check_place(path.absolute().parent, asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -107,13 +108,16 @@ def _refuse_full(options: argparse.Namespace, error: InputError) -> None:
 
 def _check_files(options: argparse.Namespace) -> None:
     """Refuse what could not be written in the end, and what is there and would be lost."""
+    for given, what, example in (
+        (options.save, "the records", "table.jsonl"),
+        (options.markdown, "the comparison", "table.md"),
+    ):
+        if given:
+            check_writable(Path(given), what, example)
     if options.save:
-        check_writable(Path(options.save), "the records", "table.jsonl")
         _saved(Path(options.save))
-    if options.markdown:
-        check_writable(Path(options.markdown), "the comparison", "table.md")
-        if options.save and Path(options.markdown).resolve() == Path(options.save).resolve():
-            raise InputError(f"asked to write the records and the comparison to {options.save}, got one file for both.")
+    if options.markdown and options.save and Path(options.markdown).resolve() == Path(options.save).resolve():
+        raise InputError(f"asked to write the records and the comparison to {options.save}, got one file for both.")
 
 
 def _saved(path: Path) -> list[Record]:
@@ -134,6 +138,9 @@ def _say(options: argparse.Namespace, found: report.Reproduction) -> None:
     if options.json:
         print(json.dumps(found.to_json(), indent=1, allow_nan=False), flush=True)
     else:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A terminal that has no ± gets a question mark, not an error.
+            sys.stdout.reconfigure(errors="replace")
         report.render(found, Console())
 
 

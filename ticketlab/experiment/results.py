@@ -179,6 +179,7 @@ def _method(name: str, methods: Mapping[str, Method] | None) -> dict[str, Any]:
         "label": name,
         "paper": method.paper,
         "summary": method.summary,
+        "retraining": method.retraining,
         "reads_data": method.reads_data or method.needs_trained,
         "options": plain,
     }

@@ -38,6 +38,13 @@ def _in_order(names: Iterable[Any]) -> list[str]:
     return list(dict.fromkeys(str(name) for name in names if name))
 
 
+def retrainings(results: Results) -> list[tuple[str, str]]:
+    """For each method that does not train from the initialisation: what its last training starts from."""
+    return [
+        (str(row.get("label")), str(row["retraining"])) for row in rows(results, "methods") if row.get("retraining")
+    ]
+
+
 def methods(results: Results) -> list[str]:
     """The labels of all methods that were asked about, in their own order."""
     return _in_order(

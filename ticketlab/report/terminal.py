@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ticketlab.report import notes, words
-from ticketlab.report.reading import Results, Row, checks, in_order, phrase, rows, sparsities, why_not
+from ticketlab.report.reading import Results, Row, checks, in_order, phrase, retrainings, rows, sparsities, why_not
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -119,6 +119,11 @@ def _key(results: Results, console: Console) -> None:
         if phrase(results, name) != name:
             _say(console, f"- {name}: {phrase(results, name)}", indent=2)
     _say(console, "A drop is the accuracy lost by it, in points; n counts the seeds, each one a pair.", style="dim")
+    if started := retrainings(results):
+        console.print()
+        _say(console, "What a method's last training starts from, if not from the initialisation", style="bold")
+        for name, what in started:
+            _say(console, f"- {name}: {what}", indent=2)
 
 
 def _text(console: Console, text: str, style: str = "") -> Text:

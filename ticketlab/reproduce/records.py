@@ -196,7 +196,12 @@ def read(folder: Path, table: str, protocol: str) -> list[Record]:
     """
     found = []
     for path in (folder / "records" / table).glob("[!.]*.json"):
-        record = read_file(path)
+        try:
+            record = read_file(path)
+        except InputError as error:
+            raise InputError(
+                f"{error} Delete the file: if its training is in the store, it is written again."
+            ) from error
         if record.table != table:
             raise InputError(f"asked for a record of {table!r} in {path}, got one of {record.table!r}.")
         if record.protocol == protocol:
