@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -387,6 +388,15 @@ def test_a_check_that_does_not_do_its_work_is_void(
     (verdict,), (control,) = results["verdicts"], results["controls"]
     assert not control["passed"] and control["seeds"] == 3
     assert verdict["verdict"] == "void" and "control failed" in verdict["reason"]
+
+
+def test_the_first_half_of_data_stored_class_by_class_is_no_half(tmp_path: Path) -> None:
+    """It lacks classes: what a ticket loses on it says nothing about half of the data."""
+    data = tiny.data()
+    sorted_ = replace(data, train=data.train.take(data.train.targets.argsort(stable=True)))
+    results = tiny.prepared(tmp_path / "s", ["lottery"], checks=[FIRST_HALF], data=sorted_).run()
+    (verdict,), (control,) = results["verdicts"], results["controls"]
+    assert not control["passed"] and not control["facts"]["every_class"] and verdict["verdict"] == "void"
 
 
 @pytest.mark.parametrize("check", CHECK_NAMES)

@@ -311,11 +311,11 @@ def test_a_model_that_refuses_one_example() -> None:
 
 @pytest.mark.parametrize("share", [0, 1, -0.5, 1.5, float("nan")])
 def test_shares_that_never_get_there(share: float) -> None:
-    with pytest.raises(InputError, match=r"asked imp for share .*, got .*0 < share < 1"):
+    with pytest.raises(InputError, match=r"asked to prune in rounds of share .*, got .*0 < share < 1"):
         rounds_needed(0.9, share)
 
 
 def test_a_bad_share_is_refused_before_anything_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "imp,share=1.0", *STUDY]) == 2
-    assert "asked imp for share 1" in capsys.readouterr().err
+    assert "asked to prune in rounds of share 1" in capsys.readouterr().err
     assert not (here / "study").exists()

@@ -32,7 +32,7 @@ def rounds_needed(sparsity: float, share: float) -> int:
         InputError: such a share never gets there.
     """
     if not 0 < share < 1:
-        raise InputError(f"asked imp for share {share}, got no share of the rest: it needs 0 < share < 1.")
+        raise InputError(f"asked to prune in rounds of share {share}, got no share: it needs 0 < share < 1.")
     if sparsity <= 0:
         return 1
     return max(1, math.ceil(math.log(1 - sparsity) / math.log(1 - share) - 1e-9))

@@ -111,6 +111,12 @@ def test_first_half_of_cifar_is_the_390_batches_of_the_papers_code() -> None:
     assert [corruption.whole_batches_of_half(n, 10) for n in (5, 10, 25, 60, 69)] == [5, 10, 10, 30, 30]
 
 
+def test_first_half_of_data_stored_class_by_class_says_that_classes_are_missing() -> None:
+    clean = sample(40, (1, 1, 1))
+    by_class = clean.take(clean.targets.argsort(stable=True))
+    assert [corruption.first_half(split, 10)[1]["every_class"] for split in (clean, by_class)] == [True, False]
+
+
 def test_first_half_depends_on_the_batches_and_on_no_seed() -> None:
     data = tiny.data()
     one, two, other = (variants.tampered(data, "half-data-su2020", *a)[0] for a in ((0, 10), (1, 10), (0, 20)))

@@ -176,6 +176,8 @@ class Planner:
         """Why two methods cannot be compared: their last trainings differ. Planned apart, to leave no steps behind."""
         apart = Planner(self.conditions, self._methods)
         one, two = (apart.original(method, sparsity, seed) for method in (name, other))
+        if one.seen != two.seen:
+            return f"its weights are trained for {one.seen:g} epochs, those of {other} for {two.seen:g}: no fair comparison"
         if apart.same_training(one, two):
             return None
         spans = [apart.plan.steps[t.final].params for t in (one, two)]
@@ -334,8 +336,8 @@ class Planner:
 
     def _transform(self, now: Reference, stage: Transform, seed: int, label: str) -> Reference:
         if stage.name == "reinit":
-            # Rewound weights are replaced by fresh ones that train as long in all; trained ones by fresh ones that
-            # go through the same last training.
+            # Fresh weights train as long in all, from epoch 0; where the schedule was replayed, they go through the
+            # same last training instead.
             at = 0 if now.at == now.seen else now.at
             return replace(now, weights=self._init(seed, draw="reinit"), at=at, seen=0)
         assert now.mask is not None
