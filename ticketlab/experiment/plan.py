@@ -177,7 +177,7 @@ class Planner:
         apart = Planner(self.conditions, self._methods)
         one, two = (apart.original(method, sparsity, seed) for method in (name, other))
         if one.seen != two.seen:
-            return f"its weights are trained for {one.seen:g} epochs, those of {other} for {two.seen:g}: no fair comparison"
+            return f"its weights train for {one.seen:g} epochs, those of {other} for {two.seen:g}: no fair comparison"
         if apart.same_training(one, two):
             return None
         spans = [apart.plan.steps[t.final].params for t in (one, two)]
