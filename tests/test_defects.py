@@ -24,7 +24,8 @@ from ticketlab.engine.kinds import open_engine
 from ticketlab.engine.recipe import Recipe
 from ticketlab.engine.train import train_jobs
 from ticketlab.errors import InputError
-from ticketlab.experiment.plan import ORIGINAL, Arm, plan
+from ticketlab.experiment.arms import ORIGINAL, Arm
+from ticketlab.experiment.plan import plan
 from ticketlab.experiment.run import InProcess
 from ticketlab.mask import Mask
 from ticketlab.methods import METHODS, Method

@@ -17,8 +17,9 @@ from ticketlab.data import corruption, variants
 from ticketlab.data.types import Split
 from ticketlab.data.variants import FIRST_HALF, VARIANTS
 from ticketlab.experiment import execute
+from ticketlab.experiment.arms import DENSE, ORIGINAL, Arm, Plan, Trained
 from ticketlab.experiment.context import Context
-from ticketlab.experiment.plan import DENSE, ORIGINAL, Arm, Plan, Trained, plan
+from ticketlab.experiment.plan import plan
 from ticketlab.experiment.prepared import Prepared
 from ticketlab.experiment.run import InProcess
 from ticketlab.experiment.step import Step

@@ -18,7 +18,8 @@ from ticketlab import InputError, Mask, Method, budget
 from ticketlab.engine.job import Job
 from ticketlab.engine.kinds import open_engine
 from ticketlab.engine.train import train_jobs
-from ticketlab.experiment.plan import DENSE, ORIGINAL, Arm, plan
+from ticketlab.experiment.arms import DENSE, ORIGINAL, Arm
+from ticketlab.experiment.plan import plan
 from ticketlab.experiment.run import InProcess
 from ticketlab.models.registry import build
 from ticketlab.program import retrained

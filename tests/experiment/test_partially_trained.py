@@ -21,7 +21,8 @@ from ticketlab.engine.kinds import open_engine
 from ticketlab.engine.recipe import Recipe
 from ticketlab.engine.schedule import Schedule
 from ticketlab.engine.train import train_jobs
-from ticketlab.experiment.plan import DENSE, ORIGINAL, Arm, plan
+from ticketlab.experiment.arms import DENSE, ORIGINAL, Arm
+from ticketlab.experiment.plan import plan
 from ticketlab.experiment.prepared import Prepared
 from ticketlab.experiment.run import InProcess
 from ticketlab.experiment.single import Single, single

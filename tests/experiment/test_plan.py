@@ -16,8 +16,9 @@ import torch
 
 from ticketlab.data.variants import VARIANTS
 from ticketlab.errors import InputError
+from ticketlab.experiment.arms import DENSE, ORIGINAL, Arm, Plan
 from ticketlab.experiment.identity import digest
-from ticketlab.experiment.plan import DENSE, ORIGINAL, Arm, Plan, plan
+from ticketlab.experiment.plan import plan
 from ticketlab.experiment.run import InProcess
 from ticketlab.experiment.step import Step
 from ticketlab.methods import METHODS, Method

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import ticketlab
 from ticketlab.errors import InputError
+from ticketlab.experiment.arms import ORIGINAL, Arm
 from ticketlab.experiment.context import Context
-from ticketlab.experiment.plan import ORIGINAL, Arm
 from ticketlab.experiment.prepared import reopen
 
 

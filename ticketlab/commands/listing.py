@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 
@@ -25,14 +26,15 @@ def run_list(options: argparse.Namespace) -> int:
         print(json.dumps(entries, indent=1))
         return 0
     console = Console(highlight=False)
-    width = max(len(e["name"]) for e in entries) + 2
+    shown = Table.grid(padding=(0, 2, 0, 0))
+    shown.add_column(no_wrap=True)
+    shown.add_column(overflow="fold")
     for entry in entries:
-        line = Text.assemble((entry["name"].ljust(width), "bold"), entry["summary"])
-        line.overflow = "fold"
-        console.print(Padding(line, 0), soft_wrap=False)
+        shown.add_row(Text(entry["name"], "bold"), Text(entry["summary"]))
         facts = [f"{k}: {v}" for k, v in entry.items() if k not in ("name", "summary") and v not in ("", None)]
         if facts:
-            console.print(Padding(Text(" · ".join(facts), style="dim"), (0, 0, 0, width)))
+            shown.add_row("", Text(" · ".join(facts), "dim"))
+    console.print(shown)
     if options.what in _NOTES:
         console.print(Padding(Text(_NOTES[options.what], style="italic"), (1, 0, 0, 0)))
     return 0

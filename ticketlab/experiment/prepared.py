@@ -11,10 +11,11 @@ from typing import Any
 
 from ticketlab.errors import InputError
 from ticketlab.experiment import study as studies
+from ticketlab.experiment.arms import DENSE, ORIGINAL, Plan
 from ticketlab.experiment.compute import Progress, compute
 from ticketlab.experiment.context import Context
 from ticketlab.experiment.estimate import Estimate, check_room, estimate
-from ticketlab.experiment.plan import DENSE, ORIGINAL, Plan, plan
+from ticketlab.experiment.plan import plan
 from ticketlab.experiment.results import as_json, collect
 from ticketlab.experiment.store import DamagedResult, Store
 from ticketlab.experiment.study import Study

@@ -15,7 +15,8 @@ import ticketlab
 from ticketlab import stats
 from ticketlab.checks import resolve as resolve_check
 from ticketlab.errors import InputError
-from ticketlab.experiment.plan import DENSE, ORIGINAL, Arm, Plan, Trained, method_of
+from ticketlab.experiment.arms import DENSE, ORIGINAL, Arm, Plan, Trained
+from ticketlab.experiment.plan import method_of
 from ticketlab.experiment.settings import judging
 from ticketlab.experiment.store import Store
 from ticketlab.experiment.study import Study

@@ -11,10 +11,11 @@ from ticketlab import __version__
 from ticketlab.data.types import Data
 from ticketlab.engine.recipe import Recipe
 from ticketlab.errors import InputError
+from ticketlab.experiment.arms import DENSE, Plan, Trained
 from ticketlab.experiment.compute import Progress, compute
 from ticketlab.experiment.factory import ModelLike
 from ticketlab.experiment.groundwork import Groundwork, MethodLike, check_spans, checked_sparsity, groundwork, label_of
-from ticketlab.experiment.plan import DENSE, Plan, Planner, Trained, method_of
+from ticketlab.experiment.plan import Planner, method_of
 from ticketlab.experiment.step import Step
 from ticketlab.experiment.store import Store
 from ticketlab.mask import Mask

@@ -10,9 +10,10 @@ from ticketlab.checks import resolve as resolve_check
 from ticketlab.data.load import load
 from ticketlab.data.types import Data
 from ticketlab.errors import InputError
+from ticketlab.experiment.arms import Arm, Plan, Trained
 from ticketlab.experiment.estimate import check_room
 from ticketlab.experiment.groundwork import Groundwork, check_spans, groundwork
-from ticketlab.experiment.plan import Arm, Plan, Planner, Trained, method_of
+from ticketlab.experiment.plan import Planner, method_of
 from ticketlab.experiment.step import Step
 from ticketlab.pruning import planned_budget
 from ticketlab.reproduce.cells import Cell

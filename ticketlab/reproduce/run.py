@@ -8,8 +8,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
+from ticketlab.experiment.arms import Trained
 from ticketlab.experiment.compute import Progress, compute
-from ticketlab.experiment.plan import Trained
 from ticketlab.experiment.provenance import provenance
 from ticketlab.experiment.store import DamagedResult, Store
 from ticketlab.reproduce import records
