@@ -40,7 +40,7 @@ def _provenance(device: str) -> dict[str, Any]:
         "machine": processor(),
         **gpu,
         "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "system": f"{platform.system()} {platform.machine()}",
     }
 
 
