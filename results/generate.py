@@ -33,6 +33,8 @@ def found() -> list[Reproduction]:
                 wanted = table.load(name, protocol == "quick")
                 figures, sifted = Figures.load(wanted), sift(wanted, records.load(path))
                 kept = sifted.kept
+                if not kept:
+                    raise SystemExit(f"{path}: none of its records is of the table as it is now: {sifted.left_out}")
                 told = lines(wanted, figures, kept), findings(wanted, figures, kept)
                 all_.append(Reproduction(wanted, figures, *told, kept, sifted.left_out))
     return all_

@@ -11,7 +11,7 @@ import pytest
 import tiny
 import torch
 
-from ticketlab import pruning, select
+from ticketlab import InputError, pruning, select
 from ticketlab.checks import CHECKS, DEFAULT, resolve
 from ticketlab.data import corruption, variants
 from ticketlab.data.types import Split
@@ -180,7 +180,7 @@ def test_final_training_is_the_same_and_clean(ran: Ran, method: str, check: str)
     assert "data.facts" not in one.inputs and "data.facts" not in two.inputs
     params = [dict(step.params) for step in (one, two)]
     rivals = check.startswith("versus")
-    if rivals or (check == "reinit" and method not in ("lr-rewinding", "hybrid", TWICE)):
+    if rivals or (check == "reinit" and method not in KEEPING):
         # Weights that were never trained start at epoch 0: as many epochs in all.
         assert ran.arm(method, ORIGINAL).seen == ran.arm(method, check).seen
         params = [{**p, "start": 0} for p in params]
@@ -393,12 +393,22 @@ def test_a_check_that_does_not_do_its_work_is_void(
 
 
 def test_the_first_half_of_data_stored_class_by_class_is_no_half(tmp_path: Path) -> None:
-    """It lacks classes: what a ticket loses on it says nothing about half of the data."""
+    """It lacks classes: what a ticket loses on it says nothing about half of the data. Refused before any training."""
     data = tiny.data()
     sorted_ = replace(data, train=data.train.take(data.train.targets.argsort(stable=True)))
-    results = tiny.prepared(tmp_path / "s", ["lottery"], checks=[FIRST_HALF], data=sorted_).run()
-    (verdict,), (control,) = results["verdicts"], results["controls"]
-    assert not control["passed"] and not control["facts"]["every_class"] and verdict["verdict"] == "void"
+    with pytest.raises(InputError, match=r"got data stored class by class: 2 of 3 classes are in it"):
+        tiny.prepared(tmp_path / "s", ["lottery"], checks=[FIRST_HALF], data=sorted_)
+    with pytest.raises(InputError, match=r"got 60 examples: not two batches"):
+        tiny.prepared(tmp_path / "t", ["lottery"], checks=[FIRST_HALF], recipe=replace(tiny.RECIPE, batch_size=31))
+
+
+def test_what_a_donor_reads_counts(tmp_path: Path) -> None:
+    """Random positions by the counts of a lottery ticket: data and start values decide them through the donor."""
+    asked = ["random,budget=ratios:lottery"]
+    found = tiny.prepared(tmp_path / "s", asked, checks=[FIRST_HALF, "reinit", "rearrange"])
+    assert {e["check"] for e in found.plan.not_applicable} == {"rearrange"}
+    results = found.run()
+    assert all(control["passed"] for control in results["controls"]) and results["methods"][0]["reads_data"]
 
 
 @pytest.mark.parametrize("check", CHECK_NAMES)

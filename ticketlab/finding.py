@@ -25,7 +25,7 @@ def find(
     seed: int = 0,
     per_class: int = 10,
 ) -> Ticket:
-    """The ticket as its last training starts: mask, start weights (with buffers), and the epoch to start from.
+    """The ticket as its last training starts: mask, start weights (with buffers), where to start and to end.
 
     Runs the method's whole program but its last training, so it trains where the method needs that (``lottery``,
     ``imp``). Given a module, its weights are the initialisation; a name or factory is drawn with ``seed``.

@@ -6,6 +6,8 @@ the checks read. Adding one is a score function and an entry here, or ``ticketla
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,7 +18,7 @@ from ticketlab.errors import InputError, unknown
 from ticketlab.program import Program
 from ticketlab.scores.grasp import grasp
 from ticketlab.scores.magnitude import magnitude
-from ticketlab.scores.obd import obd
+from ticketlab.scores.obd import check_options, obd
 from ticketlab.scores.snip import snip
 from ticketlab.scores.synflow import synflow
 from ticketlab.scoring import MODES, ScoreFunction
@@ -45,6 +47,7 @@ class Method:
         passes: forward-plus-backward passes over the scoring sample, for time estimates.
         reads_data, reads_weights, needs_trained: what scoring depends on: a batch of data, the weights as they
             are, weights that were trained (then the program trains them, and data matter through them).
+        check_options: refuses options of the score that it could not work with, before any training.
         retraining: what the ticket's last training starts from, in words; empty if it is the initialisation.
     """
 
@@ -64,6 +67,7 @@ class Method:
     reads_weights: bool = True
     needs_trained: bool = False
     retraining: str = ""
+    check_options: Callable[..., None] | None = None
     revision: int = 1
 
     @property
@@ -240,6 +244,7 @@ METHODS: dict[str, Method] = {
             mode="eval",
             program=_retrained("schedule"),
             options={"curvature": "exact", "draws": 100, "images": 0, **_RETRAIN},
+            check_options=check_options,
             reads_data=True,
             passes=30,
             retraining=_SCHEDULE_BACK,
@@ -289,7 +294,7 @@ def configured(method: Method, options: Mapping[str, Any]) -> tuple[Method, dict
     own = dict(method.options)
     frame: dict[str, Any] = {}
     for name, value in options.items():
-        if name in _EPOCHS and name in own:
+        if name in _EPOCHS and name in own and not _takes(method.score, name):
             unset = value is None and name == "epochs"
             own[name] = None if unset else programs.epochs_of(value, f"{method.name},{name}")
         elif name in own:
@@ -300,6 +305,8 @@ def configured(method: Method, options: Mapping[str, Any]) -> tuple[Method, dict
             raise unknown(f"option of {method.name}", name, [*own, *_FRAME])
     if frame.get("budget") == "smart":
         own = {**_SMART, **own}
+    if method.check_options is not None:
+        method.check_options(**own)
     return validated(replace(method, **frame)), own
 
 
@@ -307,9 +314,16 @@ def configured(method: Method, options: Mapping[str, Any]) -> tuple[Method, dict
 _EPOCHS = ("rewind", "epochs")
 
 
+def _takes(score: ScoreFunction | None, name: str) -> bool:
+    """Whether an option is the score's own: then it means whatever the score says."""
+    return score is not None and name in inspect.signature(score).parameters
+
+
 def _same_kind(method: str, name: str, default: Any, value: Any) -> Any:
     if isinstance(default, bool) != isinstance(value, bool) or (
         isinstance(default, (int, float)) and not isinstance(value, (int, float))
     ):
         raise InputError(f"asked for {method},{name}={value!r}, got a default of {default!r}: give the same kind.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"asked for {method},{name}={value!r}, got no finite number.")
     return type(default)(value) if isinstance(default, float) else value

@@ -25,12 +25,14 @@ Epochs = float | str
 class Ticket:
     """A sparse subnetwork: which weights live, the values to start from, and where in the schedule to start.
 
-    ``weights`` is a state dict (parameters and buffers), ``at`` the epoch of the recipe where training goes on.
+    ``weights`` is a state dict (parameters and buffers), ``at`` the epoch of the recipe where training goes on,
+    ``until`` the one where it ends (None: the recipe's end).
     """
 
     mask: Mask
     weights: Mapping[str, Tensor]
     at: float = 0.0
+    until: float | None = None
 
 
 @dataclass(frozen=True)

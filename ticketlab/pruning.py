@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
+import numbers
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -81,6 +82,8 @@ def prune(
     elif chosen.donor is not None:
         counts = budgets.from_mask(find_mask(model, *donor_of(chosen), sparsity, **asked))
     mask = find_mask(model, chosen, own, sparsity, **asked, counts=counts)
+    if counts is not None:
+        mask.fingerprint["budget"] = chosen.budget if chosen.donor is not None else "counts that were given"
     if mask.empty_layers:
         text = f"{chosen.name} at sparsity {sparsity:g} leaves no weight in: {', '.join(mask.empty_layers)}."
         warnings.warn(text, EmptyLayerWarning, stacklevel=2)
@@ -269,7 +272,7 @@ def _checked_counts(given: Mapping[str, Any], weights: Mapping[str, Tensor], spa
         raise InputError(f"asked to keep counts for {len(counts)} layers, got a model where {other[:3]} differ.")
     for name, weight in weights.items():
         kept = counts[name]
-        if isinstance(kept, bool) or not isinstance(kept, int) or not 0 <= kept <= weight.numel():
+        if isinstance(kept, bool) or not isinstance(kept, numbers.Integral) or not 0 <= int(kept) <= weight.numel():
             raise InputError(f"asked to keep {kept!r} weights of {name!r}, got a layer of {weight.numel()}.")
     budgets.check_sparsity(sparsity)
     kept = budgets.total(sum(w.numel() for w in weights.values()), sparsity)
@@ -278,7 +281,7 @@ def _checked_counts(given: Mapping[str, Any], weights: Mapping[str, Tensor], spa
         raise InputError(
             f"asked for sparsity {sparsity:g}, which keeps {kept} weights, got counts that keep {sum(counts.values())}."
         )
-    return {name: counts[name] for name in weights}
+    return {name: int(counts[name]) for name in weights}
 
 
 def _checked_batches(data: Iterable[Batch] | None) -> list[Batch]:

@@ -53,7 +53,7 @@ def train(
         model: a registered name, ``package:factory``, a factory, or a module of that architecture.
         data: ``(train, test)``, a ``Data``, or the name of a data set.
         seeds: each ticket's, for order, augmentation and dropout; 0, 1, ... if not given.
-        until: the epoch where training stops; the recipe's end if not given.
+        until: the epoch where training stops; if not given, where the ticket says, or at the recipe's end.
         engine: see ``ticketlab bench``; ":K" trains K tickets side by side.
         precision: "fp32", "bf16" or (on GPUs) "tf32".
         checkpoints: a folder where unfinished trainings are kept, written every ``every`` seconds; called again with
@@ -88,7 +88,10 @@ def train(
         factory = Factory(model, found.classes, found.in_shape)
         with seeding.isolated(0, "shape"):
             template = factory()
-        jobs = [Job(t.weights, t.mask, s, start=t.at, until=until) for t, s in zip(tickets, numbers, strict=True)]
+        jobs = [
+            Job(t.weights, t.mask, s, start=t.at, until=t.until if until is None else until)
+            for t, s in zip(tickets, numbers, strict=True)
+        ]
         check_weights(template, jobs, len(jobs))
         for job in jobs:
             Schedule(chosen, len(found.train)).span(job.start, job.until)
@@ -96,9 +99,9 @@ def train(
         trainer = open_engine(engine, template, found, chosen, precision=precision, device=device)
         found = found.to(device)
         keeper = Keeper(Path(checkpoints), every, ends=True) if checkpoints is not None else None
-        how = {**chosen.to_json(), "engine": engine, "precision": precision, "threads": threads, "until": until}
+        how = {**chosen.to_json(), "engine": engine, "precision": precision, "threads": threads}
         same = [factory.identity(), found.fingerprint, how, torch.__version__] if keeper else []
-        keys = [digest([*same, j.seed, j.start, _content(j)]) if keeper else "" for j in jobs]
+        keys = [digest([*same, j.seed, j.start, j.until, _content(j)]) if keeper else "" for j in jobs]
         trained: list[Trained] = []
         # One pack at a time, so that each is told of as soon as it is finished.
         for first in range(0, len(jobs), trainer.width):

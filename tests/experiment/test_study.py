@@ -87,7 +87,7 @@ def test_results_are_plain_complete_and_honest(tmp_path: Path) -> None:
     results = found.run()
     assert json.loads(json.dumps(results, allow_nan=False)) == results
     assert results["complete"] and results["steps_done"] == results["steps_total"] == len(found.plan.steps)
-    assert len(results["verdicts"]) == 2 * 2 * 9 == len(results["controls"])
+    assert len(results["verdicts"]) == 2 * 2 * 9 + 2 == len(results["controls"])
     for run in results["runs"]:
         facts = found.store.facts(run["step"])
         assert facts is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -162,7 +162,13 @@ def test_an_installed_package_has_its_tables_in_the_data_folder(
     folder.mkdir(parents=True)
     (folder / "one.toml").write_text(WHOLE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(table.sysconfig, "get_path", lambda name: str(tmp_path))
+
+    class Installed(PurePosixPath):
+        def locate(self) -> Path:
+            return tmp_path / self
+
+    files = [Installed("ticketlab/cli.py"), Installed("share/ticketlab/recipes/deep/one.toml")]
+    monkeypatch.setattr(table.importlib.metadata, "files", lambda name: files)
     # As in site-packages: a folder "recipes" beside the package, that is not ours.
     monkeypatch.setattr(table, "__file__", str(tmp_path / "site" / "ticketlab" / "reproduce" / "table.py"))
     (tmp_path / "site" / "recipes").mkdir(parents=True)

@@ -82,7 +82,7 @@ def _first_half(found: Mapping[str, Fact]) -> tuple[bool, str]:
     what = f"the first {facts.share(kept / max(1, before))} of images, never shuffled"
     if not found.get("every_class"):
         return False, f"{what}, WITHOUT SOME CLASSES: the data are stored class by class"
-    return intact and 0 < kept < before, what
+    return intact and 0 < kept == _number(found, "count_of_half_the_batches"), what
 
 
 def _check(name: str, belief: str, phrase: str, paper: str, proof: Proof) -> Check:

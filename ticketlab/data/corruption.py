@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from ticketlab.data.types import Split
+from ticketlab.errors import InputError
 
 Facts = dict[str, float | int | bool]
 _CHUNK = 2**24  # stored values handled at a time, which bounds the extra memory
@@ -56,11 +57,31 @@ def first_half(split: Split, batch_size: int) -> tuple[Split, Facts]:
     every = len(kept.targets.unique()) == len(split.targets.unique())
     more = {
         "count_before": len(split),
+        "count_of_half_the_batches": len(split) // batch_size // 2 * batch_size,
         "images_kept": count / len(split),
         "order_fixed": kept.ordered,
         "every_class": every,
     }
     return kept, facts | more
+
+
+def check_first_half(split: Split, batch_size: int) -> None:
+    """Refuse data of which the first half of the batches is no half of the data.
+
+    Raises:
+        InputError: fewer than two batches, or classes of which the first half has no example.
+    """
+    if len(split) < 2 * batch_size:
+        raise InputError(
+            f"asked for the first half of the batches of {batch_size}, got {len(split)} examples: not two batches."
+        )
+    kept = split.targets[: whole_batches_of_half(len(split), batch_size)]
+    left, classes = len(kept.unique()), len(split.targets.unique())
+    if left < classes:
+        raise InputError(
+            f"asked for the first half of the data as stored, got data stored class by class: {left} of {classes} "
+            "classes are in it. Ask for half-data, which draws its half."
+        )
 
 
 def whole_batches_of_half(examples: int, batch_size: int) -> int:

@@ -69,6 +69,7 @@ class Data:
     def fingerprint(self) -> str:
         """SHA-256 over all that training reads: contents, shapes, types, normalisation, augmentation."""
         digest = hashlib.sha256(repr((self.classes, self.mean, self.std, self.augment)).encode())
+        digest.update(b"ordered" if self.train.ordered else b"")
         for tensor in (self.train.inputs, self.train.targets, self.test.inputs, self.test.targets):
             digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
             stored = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)

@@ -12,8 +12,9 @@ from torch import nn
 
 from ticketlab import seeding, spec
 from ticketlab.budget import check_sparsity
-from ticketlab.data.types import Data
-from ticketlab.data.variants import examples_left
+from ticketlab.data import corruption
+from ticketlab.data.types import Data, Split
+from ticketlab.data.variants import FIRST_HALF, examples_left
 from ticketlab.engine.engine import probed
 from ticketlab.engine.kinds import example
 from ticketlab.engine.recipe import Recipe, default_for
@@ -111,13 +112,16 @@ def context_of(
     return Context(data, build, own, numerics["device"], threads, precision, engine, every, batch_size)
 
 
-def check_spans(steps: Iterable[Step], recipe: Recipe, examples: int) -> None:
-    """Refuse trainings that the data are too few for: half of them may have no step where the whole has one.
+def check_spans(steps: Iterable[Step], recipe: Recipe, train: Split) -> None:
+    """Refuse trainings that the data do not allow: half of them may have no step where the whole has one.
 
     Raises:
         InputError: naming the training.
     """
+    examples = len(train)
     for step in steps:
+        if step.kind == "data" and step.params["variant"] == FIRST_HALF:
+            corruption.check_first_half(train, recipe.batch_size)
         if step.kind == "train":
             number = examples_left(step.params["variant"], examples, recipe.batch_size)
             start, until = step.params["start"], step.params["until"]

@@ -64,9 +64,11 @@ def import_store(source: Path, into: Path) -> Imported:
         except InputError:
             imported.damaged.append(str(path.relative_to(theirs.folder)))
             continue
-        if not records.place(ours.folder, record).exists():
+        if not records.there(ours.folder, record.key):
             records.write(ours.folder, record)
             copied += 1
+        elif records.read_file(records.place(ours.folder, record)).accuracy != record.accuracy:
+            imported.differing.append(str(path.relative_to(theirs.folder)))
     return Imported(
         new=tuple(imported.new),
         known=tuple(imported.known),

@@ -85,6 +85,11 @@ class Planner:
         method, _ = self._method(name)
         program = self._program(name, sparsity)
         why = check.applies(method, program)
+        reads = check.edit.data or check.edit.transform in ("reinit", "weight-shuffle")
+        if why and reads and method.donor is not None:
+            # What the donor reads decides the ticket too.
+            donor, _ = self._method(method.donor)
+            why = check.applies(donor, self._program(method.donor, sparsity))
         if check.edit.transform == "reinit" and not self.conditions.model["drawn"]:
             why = "the model came with its weights: there is no other draw of them"
         if check.versus == name:
@@ -127,10 +132,10 @@ class Planner:
         finding = [stage for stage in program[:last] if not isinstance(stage, Transform)]
         now, data, read = self._found(name, tuple(finding), sparsity, seed, label)
         # Where training ends is set by where the untampered ticket stands.
-        end = self._end(program[last], now)
+        end, kept = self._end(program[last], now), keeps_weights((*finding, program[last]))
         for stage in program[:last]:
             if isinstance(stage, Transform):
-                now = self._transform(now, stage, seed, label)
+                now = self._transform(now, stage, seed, label, kept)
         final = self._train(now, seed, label, keep=keep, until=end)
         return Trained(now, final.weights, final.seen, data, read)
 
@@ -168,6 +173,11 @@ class Planner:
                 raise InputError(
                     f"asked to rewind to epoch {in_epochs(stage.to, epochs):g}, got a recipe of {epochs} epochs: "
                     "0 up to, not including, it."
+                )
+            if self._place(stage.to) >= epochs:
+                raise InputError(
+                    f"asked to rewind to epoch {in_epochs(stage.to, epochs):g}, got a recipe of {epochs} epochs, whose "
+                    "end is the nearest step."
                 )
         for place in sorted({self._place(stage.to) for stage in rewinds if stage.weights}):
             if place:
@@ -222,7 +232,8 @@ class Planner:
             inputs,
             label,
         )
-        return Reference(step, now.mask, end, now.seen + end - now.at)
+        # Moved to whole steps: sums of fractions would differ in their last bit, and are compared.
+        return Reference(step, now.mask, end, self._step(now.seen + (end - now.at)))
 
     def _prune(
         self, now: Reference, stage: Prune, name: str, sparsity: float, seed: int, label: str
@@ -267,12 +278,11 @@ class Planner:
         assert found.mask is not None
         return found.mask, read
 
-    def _transform(self, now: Reference, stage: Transform, seed: int, label: str) -> Reference:
+    def _transform(self, now: Reference, stage: Transform, seed: int, label: str, kept: bool) -> Reference:
         if stage.name == "reinit":
-            # Fresh weights train as long in all, from epoch 0; where the schedule was replayed, they go through the
-            # same last training instead.
-            at = 0 if now.at == now.seen else now.at
-            return replace(now, weights=self._init(seed, draw="reinit"), at=at, seen=0)
+            # In place of rewound weights, fresh ones train as long in all; in place of trained ones that were kept,
+            # they go through the same last training.
+            return replace(now, weights=self._init(seed, draw="reinit"), at=now.at if kept else 0, seen=0)
         assert now.mask is not None
         params = {"name": stage.name, "seed": seed}
         if stage.name == "rearrange":

@@ -16,6 +16,7 @@ from ticketlab.engine.recipe import Recipe
 from ticketlab.errors import InputError
 from ticketlab.experiment import settings
 from ticketlab.experiment import study as studies
+from ticketlab.experiment.arms import ORIGINAL, Plan
 from ticketlab.experiment.estimate import best_engine
 from ticketlab.experiment.factory import ModelLike
 from ticketlab.experiment.groundwork import MethodLike, check_spans, checked_sparsity, groundwork, label_of
@@ -109,8 +110,8 @@ def prepare(
     if old is not None:
         study = old.grown(study)
     planned, context = plan(study, own), ground.context
-    check_spans(planned.steps.values(), study.training, len(data.train))
-    _check_budgets(study, ground.built, own)
+    check_spans(planned.steps.values(), study.training, data.train)
+    _check_budgets(planned, ground.built, own)
     if kept is None:
         best = best_engine(planned.steps.values(), study, context)
         if best != study.numerics["engine"]:
@@ -123,18 +124,16 @@ def _first_look(study: Study) -> int:
     return int(study.statistics["looks"][0])
 
 
-def _check_budgets(study: Study, model: nn.Module, own: dict[str, Method]) -> None:
-    """Let every budget that can fail do so now: those that need no score."""
-    others = list(filter(None, (resolve_check(c).versus for c in study.checks)))
-    for sparsity in study.sparsities:
-        kept = {}
-        for name in dict.fromkeys([*study.methods, *others]):
-            method, options = method_of(name, own)
-            kept[name] = planned_budget(model, method, options, sparsity)
-        for other in others:
-            for name in study.methods:
-                if kept[name] != kept[other]:
-                    raise InputError(
-                        f"asked to compare {name} with {other} at sparsity {sparsity:g}, got {kept[name]} weights kept "
-                        f"against {kept[other]}: no fair comparison."
-                    )
+def _check_budgets(planned: Plan, model: nn.Module, own: dict[str, Method]) -> None:
+    """Let every budget that can fail do so now: those that need no score, of the tickets that are planned."""
+    for arm in planned.arms:
+        if arm.sparsity is None or arm.seed:
+            continue
+        kept = planned_budget(model, *method_of(arm.method, own), arm.sparsity)
+        other = None if arm.check == ORIGINAL else resolve_check(arm.check).versus
+        against = planned_budget(model, *method_of(other, own), arm.sparsity) if other else kept
+        if kept != against:
+            raise InputError(
+                f"asked to compare {arm.method} with {other} at sparsity {arm.sparsity:g}, got {kept} weights kept "
+                f"against {against}: no fair comparison."
+            )

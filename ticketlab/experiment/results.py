@@ -175,13 +175,14 @@ def _dense(finite: list[float]) -> dict[str, Any] | None:
 
 def _method(name: str, methods: Mapping[str, Method] | None) -> dict[str, Any]:
     method, options = method_of(name, methods)
+    donors = [] if method.donor is None else [method_of(method.donor, methods)[0]]
     plain = {k: v for k, v in options.items() if isinstance(v, (str, int, float, bool, type(None)))}
     return {
         "label": name,
         "paper": method.paper,
         "summary": method.summary,
         "retraining": method.retraining,
-        "reads_data": method.reads_data or method.needs_trained,
+        "reads_data": any(m.reads_data or m.needs_trained for m in (method, *donors)),
         "options": plain,
     }
 

@@ -72,7 +72,8 @@ class Single:
 
     def _found(self, store: Store) -> Ticket:
         start = self.arm.start
-        return Ticket(self._mask(store), store.tensors(start.weights, "weights"), float(start.at))
+        until = float(self.plan.steps[self.arm.final].params["until"])
+        return Ticket(self._mask(store), store.tensors(start.weights, "weights"), float(start.at), until)
 
     def _finished(self, store: Store) -> tuple[Ticket, dict[str, Any]]:
         mask, final = self._mask(store), self.arm.final
@@ -150,7 +151,7 @@ def single(
     if share is None:
         return Single(label, None, seed, ground, planner.plan, planner.dense(seed))
     arm = planner.original(label, share, seed, keep=True)
-    check_spans(planner.plan.steps.values(), ground.conditions.training, len(data.train))
+    check_spans(planner.plan.steps.values(), ground.conditions.training, data.train)
     # A budget that cannot be met fails here, not after the training that comes before the pruning.
     planned_budget(ground.built, *method_of(label, own), share)
     return Single(label, share, seed, ground, planner.plan, arm)

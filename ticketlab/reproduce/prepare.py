@@ -78,9 +78,9 @@ def prepare(
         chosen = tuple(c for c in cells if (c.dataset, c.network) == (dataset, network))
         groups.append(_planned(table, Group(dataset, network, chosen, ground, Plan()), seeds))
     for group in groups:
-        conditions, examples = group.ground.conditions, len(group.ground.context.data.train)
+        conditions, train = group.ground.conditions, group.ground.context.data.train
         steps = [step for seed in range(seeds) for step in group.steps(seed)]
-        check_spans(steps, conditions.training, examples)
+        check_spans(steps, conditions.training, train)
         check_room(steps, conditions, group.ground.context, jobs)
     return groups
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import sys
-import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,13 +126,23 @@ def _found() -> dict[str, Path]:
         Path("recipes"),
         # Only in a source checkout: what lies beside an installed package is not ours.
         *([beside / "recipes"] if (beside / "pyproject.toml").is_file() else []),
-        Path(sysconfig.get_path("data")) / "share" / "ticketlab" / "recipes",
+        *_installed(),
     ]
     found: dict[str, Path] = {}
     for folder in folders:
         for path in sorted(folder.rglob("*.toml")):
             found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
     return found
+
+
+def _installed() -> list[Path]:
+    """The folder that the installed package's recipes lie in, wherever it was installed."""
+    try:
+        files = importlib.metadata.files("ticketlab") or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    paths = (Path(str(file.locate())).resolve() for file in files if file.suffix == ".toml" and "recipes" in file.parts)
+    return list(dict.fromkeys(next(up for up in path.parents if up.name == "recipes") for path in paths))
 
 
 def _read(path: Path) -> dict[str, Any]:

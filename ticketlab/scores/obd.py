@@ -33,18 +33,26 @@ def obd(scoring: Scoring, curvature: str = "exact", draws: int = 100, images: in
     ``images`` reads at most that many examples (0: all of them): the first of every class, then the second, and so
     on; without classes, the first of every batch.
     """
-    if curvature not in CURVATURES:
-        raise unknown("curvature", curvature, CURVATURES)
-    if draws < 1:
-        raise InputError(f"asked for {draws} draws, got a mean over none. Use 1 or more.")
-    if images < 0:
-        raise InputError(f"asked for {images} images, got a negative number. Use 0 for all.")
+    check_options(curvature, draws, images)
     batches = _first(scoring.require_batches(), images)
     scoring.model.eval()
     # Only the plain form of attention has a second derivative and a batching rule.
     with sdpa_kernel(SDPBackend.MATH):
         diagonal = _exact(scoring, batches) if curvature == "exact" else _hutchinson(scoring, batches, draws)
     return {name: diagonal[name] * w.detach().to(diagonal[name].dtype) ** 2 / 2 for name, w in scoring.weights.items()}
+
+
+def check_options(curvature: str, draws: int, images: int, **others: object) -> None:
+    """Refuse options that the score could not work with; ``others`` are not its own."""
+    if curvature not in CURVATURES:
+        raise unknown("curvature", curvature, CURVATURES)
+    for name, value in (("draws", draws), ("images", images)):
+        if isinstance(value, bool) or value != int(value):
+            raise InputError(f"asked for {name}={value}, got no whole number.")
+    if draws < 1:
+        raise InputError(f"asked for {draws} draws, got a mean over none. Use 1 or more.")
+    if images < 0:
+        raise InputError(f"asked for {images} images, got a negative number. Use 0 for all.")
 
 
 def _first(batches: Sequence[Batch], images: int) -> Sequence[Batch]:
