@@ -297,7 +297,7 @@ def test_many_examples_go_through_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
     model, batch = conv_net(nn.Tanh), images(7)
     whole = diagonal_of(model, [batch])
     for room in (0, 3 * 8 * 42 * 2):
-        monkeypatch.setattr("ticketlab.scores.obd._BYTES", room)
+        monkeypatch.setattr("ticketlab.scores.columns._BYTES", room)
         torch.testing.assert_close(diagonal_of(model, [batch]), whole)
 
 

@@ -231,7 +231,7 @@ ZOO: dict[str, Exhibit] = {
         vocabulary=9,
         classes=9,
         # It feeds ones, and an embedding reads integers.
-        refused=(("synflow", "synflow feeds"),),
+        refused=((("synflow", "synflow-l2"), "synflow feeds"),),
     ),
     "conv1d": Exhibit(conv1d, (3, 8)),
     "conv3d": Exhibit(conv3d, (1, 4, 4, 4)),

@@ -16,11 +16,13 @@ from ticketlab import program as programs
 from ticketlab import rounds as paths
 from ticketlab.errors import InputError, unknown
 from ticketlab.program import Program
+from ticketlab.scores import sketch_jacobian as sketching
 from ticketlab.scores.grasp import grasp
 from ticketlab.scores.magnitude import magnitude
 from ticketlab.scores.obd import check_options, obd
+from ticketlab.scores.sketch_jacobian import sketch_jacobian, sketch_ntk
 from ticketlab.scores.snip import snip
-from ticketlab.scores.synflow import synflow
+from ticketlab.scores.synflow import synflow, synflow_l2
 from ticketlab.scoring import MODES, ScoreFunction
 from ticketlab.select import SELECTIONS
 
@@ -38,7 +40,7 @@ class Method:
         budget: "global" (one ranking over all layers); "uniform", "erk", "smart" (per-layer counts); or
             "ratios:METHOD", the per-layer counts of another method's ticket, whose options follow slashes
             ("ratios:grasp/temperature=1").
-        select: "top-k", "random" or "inverted".
+        select: "top-k", "random", "inverted" or "sampled" (drawn in proportion to the score).
         rounds: prune this often on the exponential path, scoring anew each time.
         mode: of the scoring copy: "train", "eval" or "keep". Decides what batch norm does.
         program: makes the program from the options it takes and the sparsity.
@@ -47,6 +49,7 @@ class Method:
         passes: forward-plus-backward passes over the scoring sample, for time estimates.
         reads_data, reads_weights, needs_trained: what scoring depends on: a batch of data, the weights as they
             are, weights that were trained (then the program trains them, and data matter through them).
+        blind: options under which the score reads no data after all.
         check_options: refuses options of the score that it could not work with, before any training.
         retraining: what the ticket's last training starts from, in words; empty if it is the initialisation.
     """
@@ -68,6 +71,7 @@ class Method:
     needs_trained: bool = False
     retraining: str = ""
     check_options: Callable[..., None] | None = None
+    blind: Mapping[str, Any] = field(default_factory=dict)
     revision: int = 1
 
     @property
@@ -101,6 +105,13 @@ def _rounds(sparsity: float, options: Mapping[str, Any]) -> int:
 
 
 _FRAME: dict[str, Any] = {"mode": None, "select": None, "budget": None, "rounds": None}
+# How a mask is sampled: the power of the score, the share of uniform drawing, whether a weight may be drawn again, and
+# whether an iterative method draws in every round or takes the top-k in all but the last.
+_DRAW: dict[str, Any] = {"temperature": 1.0, "mix": 0.0, "replacement": False, "draw": "every"}
+DRAWS = ("every", "last")
+SAMPLED = "+sampled"
+# Of which outputs, on which inputs, the columns of the Jacobian are.
+_COLUMNS = {"columns": "exact", "draws": 100, "inputs": "data", "examples": 100}
 _SMART = {"form": "resnet", "linear_keep": 0.3, "decay": "quadratic", "compat": None, "floor": 0}
 # How a pruned net is trained again: one round or several, for as long as the first time or for less.
 _RETRAIN: dict[str, Any] = {"rewind": "25%", "epochs": "100%", "rounds": 1, "share": 0.2}
@@ -189,6 +200,39 @@ METHODS: dict[str, Method] = {
             summary="synaptic flow, data-free, 100 rounds",
             paper="Tanaka et al., NeurIPS 2020",
         ),
+        Method(
+            "synflow-l2",
+            score=synflow_l2,
+            rounds=100,
+            mode="eval",
+            reads_data=False,
+            options={"bias": "keep"},
+            passes=2,
+            summary="synaptic flow by l2 lengths of paths: squared weights, then the root, 100 rounds",
+            paper="derived from Bar & Giryes 2023",
+        ),
+        Method(
+            "sketch-jacobian",
+            score=sketch_jacobian,
+            mode="eval",
+            options=_COLUMNS,
+            check_options=sketching.check_options,
+            blind={"inputs": "gaussian"},
+            passes=10,
+            summary="the best sketch of the outputs: column lengths of the Jacobian times |w|",
+            paper="derived from Bar & Giryes 2023",
+        ),
+        Method(
+            "sketch-ntk",
+            score=sketch_ntk,
+            mode="eval",
+            options=_COLUMNS,
+            check_options=sketching.check_options,
+            blind={"inputs": "gaussian"},
+            passes=10,
+            summary="the best sketch of the tangent kernel: squared column lengths of the Jacobian",
+            paper="derived from Bar & Giryes 2023",
+        ),
         _of_trained(
             "lottery",
             program=_retrained("weights"),
@@ -255,8 +299,40 @@ METHODS: dict[str, Method] = {
 }
 
 
+def sampled(method: Method) -> Method:
+    """The method's twin that draws its mask in proportion to the score, where the other takes the highest.
+
+    Raises:
+        InputError: it has no score.
+    """
+    if method.score is None:
+        raise InputError(f"asked for {method.name}{SAMPLED}, got a method without a score to sample by.")
+    return replace(
+        method,
+        name=f"{method.name}{SAMPLED}",
+        select="sampled",
+        summary=f"{method.summary}; drawn in proportion to the score",
+        paper=f"{method.paper}; Bar & Giryes 2023".lstrip("; "),
+    )
+
+
+def draw_option(method: Method, name: str) -> str:
+    """What an option of the draw is called: its name, or ``draw_NAME`` where the method has an option of that name."""
+    return f"draw_{name}" if name in method.options else name
+
+
+def draw_of(method: Method, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a sampled method's draw, by their plain names; none for another method."""
+    return {name: options[draw_option(method, name)] for name in _DRAW} if method.select == "sampled" else {}
+
+
+METHODS |= {twin.name: twin for twin in [sampled(m) for m in METHODS.values() if m.score is not None]}
+
+
 def register(method: Method) -> Method:
     """Add a method of your own under its name, for ``prune``, ``check`` and the command line.
+
+    If it has a score, its sampled twin is added too, as ``NAME+sampled``.
 
     Raises:
         InputError: the name is taken, or one of the choices is unknown.
@@ -264,6 +340,8 @@ def register(method: Method) -> Method:
     if method.name in METHODS:
         raise InputError(f"asked to register {method.name!r}, got a name that is taken.")
     METHODS[method.name] = validated(method)
+    if method.score is not None and method.select == "top-k":
+        METHODS[method.name + SAMPLED] = sampled(method)
     return method
 
 
@@ -291,23 +369,43 @@ def configured(method: Method, options: Mapping[str, Any]) -> tuple[Method, dict
     Raises:
         InputError: an option that the method does not have, or a value of the wrong kind.
     """
+    frame = {name: value for name, value in options.items() if name in _FRAME and name not in method.options}
+    framed = validated(replace(method, **frame))
     own = dict(method.options)
-    frame: dict[str, Any] = {}
+    if framed.budget == "smart":
+        own = {**_SMART, **own}
+    if framed.select == "sampled":
+        own |= {draw_option(method, name): default for name, default in _DRAW.items()}
     for name, value in options.items():
+        if name in frame:
+            continue
         if name in _EPOCHS and name in own and not _takes(method.score, name):
             unset = value is None and name == "epochs"
             own[name] = None if unset else programs.epochs_of(value, f"{method.name},{name}")
         elif name in own:
             own[name] = _same_kind(method.name, name, own[name], value)
-        elif name in _FRAME:
-            frame[name] = value
         else:
             raise unknown(f"option of {method.name}", name, [*own, *_FRAME])
-    if frame.get("budget") == "smart":
-        own = {**_SMART, **own}
     if method.check_options is not None:
         method.check_options(**own)
-    return validated(replace(method, **frame)), own
+    _check_draw(framed, draw_of(framed, own))
+    if framed.blind and all(own.get(name) == value for name, value in framed.blind.items()):
+        framed = replace(framed, reads_data=False)
+    return framed, own
+
+
+def _check_draw(method: Method, draw: Mapping[str, Any]) -> None:
+    """Refuse draws that are none."""
+    if not draw:
+        return
+    if draw["temperature"] < 0:
+        raise InputError(
+            f"asked {method.name} for score^{draw['temperature']:g}, got a power below 0: use select=inverted."
+        )
+    if not 0 <= draw["mix"] <= 1:
+        raise InputError(f"asked {method.name} to mix in a share of {draw['mix']:g}, got none: it needs 0 <= mix <= 1.")
+    if draw["draw"] not in DRAWS:
+        raise unknown(f"round of {method.name} to draw in", draw["draw"], DRAWS)
 
 
 # Options that are places or lengths of the training.

@@ -19,11 +19,12 @@ from ticketlab import budget as budgets
 from ticketlab import seeding, select
 from ticketlab.errors import EmptyLayerWarning, InputError, unknown
 from ticketlab.mask import Mask
-from ticketlab.methods import Method, configured
+from ticketlab.methods import Method, configured, draw_of
 from ticketlab.parameters import Filter
 from ticketlab.parameters import prunable as prunable_weights
 from ticketlab.rounds import kept_after, sparsity_after
 from ticketlab.scoring import Batch, Loss, ScoreFunction, call_score, private_scoring
+from ticketlab.select import Budget, Scores
 from ticketlab.spec import resolve
 
 CLASSIFIERS = ("pruned", "dense")
@@ -122,7 +123,6 @@ def find_mask(
         input_shape = tuple(getattr(batches[0][0], "shape", ())[1:]) or None
     pinned = _pinned(shapes, method if counts is None else replace(method, budget="counts"), options, total, sparsity)
     alive = dict(start) if start is not None else dict(Mask.dense(weights))
-    choose = _selection(method.select, invert)
     for round_ in range(1, method.rounds + 1):
         scores: Mapping[str, Tensor] = {}
         if method.score is not None:
@@ -147,6 +147,7 @@ def find_mask(
         else:
             kept = _within(kept, alive)
         free = {name: mask for name, mask in alive.items() if name not in pinned}
+        choose = _selection(method, options, invert, round_)
         alive = {**alive, **choose(scores, kept, free, seed)}
     return Mask(
         alive,
@@ -179,7 +180,13 @@ def planned_budget(model: nn.Module, method: Method, options: Mapping[str, Any],
         return planned_budget(model, *donor_of(method), sparsity)
     for round_ in range(1, method.rounds + 1):
         kept = _budget(method, options, shapes, sparsity, round_)
-    return kept if isinstance(kept, int) else sum(kept.values())
+    count = kept if isinstance(kept, int) else sum(kept.values())
+    if draw_of(method, options).get("replacement"):
+        raise InputError(
+            f"asked {method.name} for a ticket of {count} weights, got draws with replacement, which keep fewer. "
+            "Draw without replacement; only `prune` takes masks of another size."
+        )
+    return count
 
 
 def donor_of(method: Method) -> tuple[Method, dict[str, Any]]:
@@ -195,8 +202,19 @@ def donor_of(method: Method) -> tuple[Method, dict[str, Any]]:
     return found
 
 
-def _selection(name: str, invert: bool) -> select.Select:
-    """The method's selection, turned round for the invert check."""
+def _selection(method: Method, options: Mapping[str, Any], invert: bool, round_: int) -> select.Select:
+    """The method's selection in a round, turned round for the invert check."""
+    draw = draw_of(method, options)
+    if draw and (draw["draw"] == "every" or round_ == method.rounds):
+        power = draw["temperature"] * (-1 if invert else 1)
+
+        def choose(scores: Scores, kept: Budget, alive: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+            # Every round has its own noise: with the same one, many rounds would be one draw.
+            own, mix, again = seeding.derive(seed, "round", round_), draw["mix"], draw["replacement"]
+            return select.sampled(scores, kept, alive, own, power=power, mix=mix, replacement=again)
+
+        return choose
+    name = "top-k" if draw else method.select
     turned = {"top-k": "inverted", "inverted": "top-k"}
     return select.SELECTIONS[turned.get(name, name) if invert else name]
 
@@ -253,6 +271,7 @@ _COUNTS: dict[str, Callable[..., dict[str, int]]] = {
 def mask_options(method: Method, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that decide a mask: those of the score and of the budget, not those of the program."""
     taken = {name: value for name, value in options.items() if name == "classifier"}
+    taken |= {f"draw {name}": value for name, value in draw_of(method, options).items()}
     for function in (method.score, _COUNTS.get(method.budget)):
         taken |= accepted(function, options) if function is not None else {}
     return taken

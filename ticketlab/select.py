@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-from ticketlab import seeding
+from ticketlab import sampling, seeding
 from ticketlab.errors import InputError
 from ticketlab.parameters import bare
 from ticketlab.threshold import kth_largest
@@ -15,7 +16,7 @@ from ticketlab.threshold import kth_largest
 Scores = Mapping[str, Tensor]
 Tensors = dict[str, Tensor]
 Budget = int | Mapping[str, int]
-Select = Callable[[Scores, Budget, Mapping[str, Tensor], int], Tensors]
+Select = Callable[..., Tensors]
 
 
 def top_k(scores: Scores, budget: Budget, alive: Mapping[str, Tensor], seed: int) -> Tensors:
@@ -64,7 +65,77 @@ def at_random(scores: Scores, budget: Budget, alive: Mapping[str, Tensor], seed:
     return top_k(ranks, budget, alive, seed)
 
 
-SELECTIONS: dict[str, Select] = {"top-k": top_k, "inverted": inverted, "random": at_random}
+def sampled(
+    scores: Scores,
+    budget: Budget,
+    alive: Mapping[str, Tensor],
+    seed: int,
+    *,
+    power: float = 1.0,
+    mix: float = 0.0,
+    replacement: bool = False,
+) -> Tensors:
+    """Draw the weights to keep in proportion to their scores: the mask as a sketch (Bar & Giryes 2023).
+
+    One after the other without replacement, each in proportion to what is left, over all layers together or within
+    each layer's count. Weights whose score is not positive are drawn when no other is left, uniformly.
+
+    Args:
+        power: the draw's temperature, ``score^power``: 0 draws uniformly, 1 in proportion, more approaches top-k.
+        mix: the share of uniform drawing, in [0, 1]: ``(1 - mix) score^power / sum + mix / weights``.
+        replacement: draw as often as budgeted, with replacement, and keep what was drawn at least once. That is
+            fewer weights than budgeted.
+    """
+    ranked = {name: _rankable(name, scores[name], alive[name]) for name in alive}
+    if isinstance(budget, Mapping):
+        kept: Tensors = {}
+        for name in alive:
+            kept |= _drawn({name: ranked[name]}, budget[name], alive, seed, power, mix, replacement)
+        return kept
+    return _drawn(ranked, budget, alive, seed, power, mix, replacement)
+
+
+SELECTIONS: dict[str, Select] = {"top-k": top_k, "inverted": inverted, "random": at_random, "sampled": sampled}
+
+
+def _drawn(
+    scores: Tensors, count: int, alive: Mapping[str, Tensor], seed: int, power: float, mix: float, replacement: bool
+) -> Tensors:
+    """Draw ``count`` of the weights of these layers together."""
+    if mix >= 1:
+        power, mix = 0.0, 0.0
+        scores = {name: torch.ones_like(s) for name, s in scores.items()}
+    if replacement:
+        return _drawn_again_and_again(scores, count, alive, seed, power, mix)
+    log_floor = -math.inf
+    if mix > 0:
+        candidates = [scores[name][alive[name]] for name in scores]
+        log_floor = math.log(mix / (1 - mix)) + sampling.log_total(candidates, power)
+        log_floor -= math.log(max(1, sum(c.numel() for c in candidates)))
+    keys = {
+        name: sampling.noisy_keys(s, _stream(seed, "sampled", name), power, log_floor) for name, s in scores.items()
+    }
+    return _keep_highest(keys, count, alive, seed)
+
+
+def _drawn_again_and_again(
+    scores: Tensors, count: int, alive: Mapping[str, Tensor], seed: int, power: float, mix: float
+) -> Tensors:
+    """``count`` draws with replacement; what was drawn at least once."""
+    logs = torch.cat([sampling.log_powers(s[alive[name]], power) for name, s in scores.items()])
+    kept = {name: torch.zeros_like(alive[name]) for name in scores}
+    if not (count and len(logs)):
+        return kept
+    odds = (logs - logs.max()).exp()
+    odds = (1 - mix) * odds / odds.sum() + mix / len(odds)
+    ends = odds.cumsum(0)
+    label = next(iter(scores)) if len(scores) == 1 else ""
+    at = torch.rand(count, generator=_stream(seed, "sampled", label), dtype=torch.float64) * ends[-1]
+    chosen = torch.zeros(len(odds), dtype=torch.bool)
+    chosen[torch.searchsorted(ends, at, right=True).clamp_max_(int(odds.nonzero()[-1]))] = True
+    for (name, layer), part in zip(kept.items(), chosen.split([int(alive[n].sum()) for n in kept]), strict=True):
+        layer[alive[name]] = part
+    return kept
 
 
 def _rankable(name: str, score: Tensor, alive: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ticketlab.errors import InputError, unknown
-from ticketlab.methods import METHODS, Method, validated
+from ticketlab.methods import METHODS, SAMPLED, Method, sampled, validated
 from ticketlab.scoring import ScoreFunction, name_of, takes_scoring
 
 
@@ -67,7 +67,11 @@ def resolve(method: str | Method | ScoreFunction) -> tuple[Method, dict[str, Any
         return from_function(method), {}
     name, options = parse(method)
     if ":" in name:
-        return from_function(import_named(name), name), options
+        plain = name.removesuffix(SAMPLED)
+        found = from_function(import_named(plain), plain)
+        return (sampled(found) if name.endswith(SAMPLED) else found), options
+    if name.endswith(SAMPLED) and name.removesuffix(SAMPLED) in METHODS:
+        sampled(METHODS[name.removesuffix(SAMPLED)])
     if name not in METHODS:
         raise unknown("method", name, METHODS)
     return METHODS[name], options

@@ -44,9 +44,12 @@ _NOTES = {
     "methods": (
         "Options are part of a method's name: grasp,temperature=1. Every method also takes budget=global|uniform|erk|"
         "smart|ratios:METHOD (the counts of another method in every layer, its options after slashes), select=top-k|"
-        "inverted|random, rounds=N and mode=train|eval|keep (batch norm while scoring). rewind and epochs are epochs, "
-        "or a share of the recipe's: 25%. "
-        "module:function is a score of your own."
+        "inverted|random|sampled, rounds=N and mode=train|eval|keep (batch norm while scoring). rewind and epochs are "
+        "epochs, or a share of the recipe's: 25%. "
+        "module:function is a score of your own. "
+        "Every method with a score has a twin that draws its mask in proportion to the score: NAME+sampled, with "
+        "temperature=A (score^A), mix=SHARE (of uniform drawing), draw=every|last (round) and, for prune alone, "
+        "replacement=true; an option that the method has already is called draw_OPTION there."
     ),
     "checks": "versus:METHOD compares with any other method. Without --checks the default ones run.",
     "models": "package:factory is a model of your own, called with num_classes and in_shape if it takes them.",
@@ -54,7 +57,7 @@ _NOTES = {
 
 
 def _methods() -> list[dict[str, Any]]:
-    from ticketlab.methods import METHODS
+    from ticketlab.methods import METHODS, SAMPLED
     from ticketlab.spec import label
 
     return [
@@ -68,6 +71,7 @@ def _methods() -> list[dict[str, Any]]:
             "paper": m.paper,
         }
         for m in METHODS.values()
+        if not m.name.endswith(SAMPLED)
     ]
 
 

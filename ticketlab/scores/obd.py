@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ticketlab.errors import InputError, unknown
+from ticketlab.scores.columns import Tensors, squared_columns, zeros_of
 from ticketlab.scoring import Batch, Loss, Scoring
 
 CURVATURES = ("exact", "hutchinson")
-_BYTES = 256 * 2**20
-Tensors = dict[str, Tensor]
 
 
 def obd(scoring: Scoring, curvature: str = "exact", draws: int = 100, images: int = 0) -> dict[str, Tensor]:
@@ -76,52 +75,14 @@ def _first(batches: Sequence[Batch], images: int) -> Sequence[Batch]:
     ]
 
 
-def _zeros(scoring: Scoring) -> Tensors:
-    """Sums for every weight, in at least float32: squares of half-precision gradients would vanish."""
-    return {
-        n: torch.zeros_like(w, dtype=torch.promote_types(w.dtype, torch.float32)) for n, w in scoring.weights.items()
-    }
-
-
-@torch.no_grad()
 def _exact(scoring: Scoring, batches: Sequence[Batch]) -> Tensors:
     """The diagonal of ``J^T H J``: the squared gradients of ``s . f`` for every column ``s`` of ``H = S S^T``."""
-    own = {id(p): name for name, p in scoring.model.named_parameters()}
-    names = {own[id(w)]: name for name, w in scoring.weights.items()}
-    weights = {key: scoring.weights[name].detach() for key, name in names.items()}
-    total = _zeros(scoring)
-
-    def squares(x: Tensor, columns: Tensor) -> Tensors:
-        """For one example, summed over the columns. Without a graph of the gradients: nothing differentiates them."""
-        # A copy of the input: a transform refuses a model that writes into it, as an in-place ReLU does.
-        pull = vjp(lambda given: functional_call(scoring.model, given, (x[None].clone(),)).flatten(), weights)[1]
-        found: Tensors = {}
-        for column in columns.unbind():
-            for key, grad in pull(column)[0].items():
-                grad = grad.to(total[names[key]].dtype)
-                found[key] = torch.addcmul(found[key], grad, grad) if key in found else grad**2
-        return found
-
     count = sum(len(inputs) for inputs, _ in batches)
-    # The gradients of so many examples are held at once, three times: one column's, the old sum and the new.
-    size = max(1, _BYTES // (3 * sum(w.nbytes for w in total.values())))
-    for inputs, targets in batches:
-        factors = _factors(scoring.model(inputs), targets, scoring.loss, len(inputs)) * (len(inputs) / count) ** 0.5
-        if factors.shape[1]:
-            for x, columns in zip(inputs.split(size), factors.split(size), strict=True):
-                for key, value in _summed(squares, x, columns).items():
-                    total[names[key]] += value
-    return total
 
+    def factors(inputs: Tensor, targets: Tensor, outputs: Tensor) -> Tensor:
+        return _factors(outputs, targets, scoring.loss, len(inputs)) * math.sqrt(len(inputs) / count)
 
-def _summed(squares: Callable[[Tensor, Tensor], Tensors], inputs: Tensor, columns: Tensor) -> Tensors:
-    """The sum over examples, all at once if the model allows that."""
-    try:
-        return {key: value.sum(0) for key, value in vmap(squares, randomness="different")(inputs, columns).items()}
-    except RuntimeError:
-        # The model has already run on this batch: what fails is vmap, as where the code asks for a tensor's value.
-        each = [squares(x, s) for x, s in zip(inputs, columns, strict=True)]
-        return {key: torch.stack([found[key] for found in each]).sum(0) for key in each[0]}
+    return squared_columns(scoring, batches, factors)
 
 
 def _factors(outputs: Tensor, targets: Tensor, loss: Loss, examples: int) -> Tensor:
@@ -171,7 +132,7 @@ def _hessian(outputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
 
 def _hutchinson(scoring: Scoring, batches: Sequence[Batch], draws: int) -> Tensors:
     """The mean over draws of ``v * (H v)``, not below zero."""
-    total = _zeros(scoring)
+    total = zeros_of(scoring)
     count = sum(len(inputs) for inputs, _ in batches)
     start = scoring.generator.get_state()
     for batch in batches:
