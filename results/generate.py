@@ -79,6 +79,8 @@ def summary(all_: list[Reproduction]) -> str:
     ]
     for one in all_:
         protocol = "quick" if one.table.quick else "full"
+        if not (one.figures.paper.figures or one.figures.reproduction.figures):
+            continue  # An experiment of our own, with no published figure anywhere: docs/ speaks of it.
         for f in one.findings:
             if f.n:
                 rows.append(

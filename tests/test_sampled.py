@@ -106,7 +106,7 @@ def test_with_replacement_fewer_are_kept() -> None:
 
 def test_keys_of_many_weights_do_not_repeat_noise() -> None:
     """Chunks go on where the last one ended, and the keys of uniform scores are a Gumbel sample."""
-    keys = sampling.noisy_keys(torch.ones(600_001), torch.Generator().manual_seed(5))
+    keys = sampling.noisy_keys(torch.ones(600_001), 5)
     assert keys.unique().numel() > 590_000
     # Mean and variance of -log(Exp(1)): Euler's constant, pi^2 / 6.
     assert float(keys.mean()) == pytest.approx(0.57722, abs=0.01)

@@ -139,6 +139,73 @@ def reproduce(p: argparse.ArgumentParser) -> None:
     said.add_argument("--json", action="store_true", help="stdout holds only the comparison as JSON")
 
 
+def sketch(p: argparse.ArgumentParser) -> None:
+    """``ticketlab sketch``."""
+    p.description = _wrapped(
+        "Tries the theory of pruning as sketching on linear models of a data set: draws masks where they start, "
+        "measures the error where their training ends, and shows it beside the exact formulas and the bounds, with "
+        "data and without. Takes under a minute on digits; for larger inputs use fewer --classes, --masks and "
+        "--limit-train."
+    )
+    what = p.add_argument_group("what is studied")
+    what.add_argument("--data", default="digits", help="a data set: see `ticketlab list data` (default: digits)")
+    what.add_argument("--data-dir", metavar="DIR", help="the folder with the data; never downloads then")
+    what.add_argument("--limit-train", type=int, metavar="N", help="use N training examples, class-balanced")
+    what.add_argument("--standardise", action="store_true", help="every input centred and scaled to variance 1")
+    what.add_argument(
+        "--classes",
+        type=int,
+        nargs="+",
+        metavar="C",
+        help="one model each: this class against all others (default: every class)",
+    )
+    what.add_argument("--init-std", type=float, metavar="S", help="of the initial weights (default: 1 / sqrt(inputs))")
+    what.add_argument(
+        "--distances",
+        type=float,
+        nargs="+",
+        default=[0.0, 0.1, 0.3, 1.0],
+        metavar="T",
+        help="end points: shares of the way from the start to the least-squares solution (default: 0 0.1 0.3 1)",
+    )
+    what.add_argument(
+        "--steps",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="of gradient descent, whose end is one more end point; 0: none (default: 1000)",
+    )
+    masks = p.add_argument_group("masks")
+    masks.add_argument(
+        "--kinds",
+        nargs="+",
+        metavar="KIND",
+        help="optimal, magnitude, synflow, uniform, column-norm, snip, or a mixture such as optimal:0.9+uniform:0.1 "
+        "(default: all, and two mixtures)",
+    )
+    masks.add_argument(
+        "--draws",
+        nargs="+",
+        default=["1%", "5%", "10%", "20%", "50%", "100%"],
+        metavar="S",
+        help="numbers of draws (32) or shares of the weights (10%% or 0.1) (default: 1%% 5%% 10%% 20%% 50%% 100%%)",
+    )
+    masks.add_argument(
+        "--masks",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="random masks to each model and cell (default: 1000)",
+    )
+    masks.add_argument("--seed", type=int, default=0, metavar="N", help="draws weights and masks (default: 0)")
+    run = p.add_argument_group("output")
+    run.add_argument(
+        "--out", metavar="DIR", help="where results.json goes (default: runs/ and a name made from the options)"
+    )
+    run.add_argument("--html", metavar="FILE", help="where the report goes (default: report.html in the folder)")
+    run.add_argument("--json", action="store_true", help="stdout holds only the results as JSON")
+
+
 def store(p: argparse.ArgumentParser) -> None:
     """``ticketlab store``."""
     actions = p.add_subparsers(dest="action", required=True, metavar="ACTION")

@@ -1,4 +1,4 @@
-"""The command line: ``ticketlab check | train | prune | reproduce | bench | store | list | show | report``.
+"""The command line: ``ticketlab check | train | prune | reproduce | sketch | bench | store | list | show | report``.
 
 Nothing heavy is imported before a command runs: ``--help`` must answer at once.
 """
@@ -35,6 +35,10 @@ a paper's table:
   ticketlab reproduce su2020/random-tickets --quick --data-dir DIR
   ticketlab reproduce su2020/random-tickets --cell cifar10/resnet32/0.98 --data-dir DIR
   ticketlab store import runs/from-a runs/from-b --into runs/all
+
+the theory of masks drawn at the start, on data:
+  ticketlab sketch
+  ticketlab sketch --standardise --draws 10% 50% 200% --kinds optimal magnitude uniform
 
 how long will it take here?
   ticketlab bench --data cifar10 --model resnet20 --tickets 100"""
@@ -94,6 +98,10 @@ def _run(options: argparse.Namespace, typed: list[str]) -> int:
         from ticketlab.commands.reproduce import run_reproduce
 
         return run_reproduce(options)
+    if options.command == "sketch":
+        from ticketlab.commands.sketch import run_sketch
+
+        return run_sketch(options, typed)
     if options.command == "store":
         from ticketlab.commands.store import run_store
 
@@ -125,6 +133,7 @@ def parser() -> argparse.ArgumentParser:
         (arguments.train, "make one ticket, train it to the end and write it"),
         (arguments.prune, "find one mask and write it"),
         (arguments.reproduce, "run a published table and compare"),
+        (arguments.sketch, "try the theory of pruning as sketching on linear models"),
         (arguments.store, "bring results of several machines together"),
         (arguments.bench, "how fast this machine trains, beside its limits"),
     ):

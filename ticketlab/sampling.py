@@ -3,26 +3,32 @@
 Drawing ``k`` of ``d`` one after the other, each in proportion to the scores that are left, is the same as keeping the
 ``k`` largest of ``log(score) + Gumbel noise``, or the ``k`` smallest of ``Exp(1) / score``. So a weighted draw is a
 top-k of noisy keys: no cumulative sum to lose small scores in, no limit of 2^24 as ``torch.multinomial`` has, and
-one pass. The noise is drawn in float64, in fixed chunks, on the CPU: the same everywhere.
+one pass. Every chunk has a stream of its own, so that threads share the work and the draw is the same on any number.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-_CHUNK = 1 << 18
+from ticketlab import seeding
+
+_CHUNK = 1 << 17
+Array = NDArray[Any]
 
 
-def noisy_keys(scores: Tensor, generator: torch.Generator, power: float = 1.0, log_floor: float = -math.inf) -> Tensor:
+def noisy_keys(scores: Tensor, seed: int, power: float = 1.0, log_floor: float = -math.inf) -> Tensor:
     """Keys whose ``k`` largest are a draw of ``k`` in proportion to ``score^power + floor``, without replacement.
 
     Args:
         scores: on the CPU, none NaN. What is not positive counts as zero.
-        generator: a CPU generator; it is advanced by the same amount whatever the scores are.
         power: the temperature: 0 draws uniformly among the positive, 1 in proportion, many is nearly top-k. Below
             zero, low scores are drawn rather than high ones.
         log_floor: the logarithm of what is added to every ``score^power``: a share of uniform drawing.
@@ -32,33 +38,51 @@ def noisy_keys(scores: Tensor, generator: torch.Generator, power: float = 1.0, l
         below all others: drawn when nothing else is left.
     """
     keys = torch.empty(scores.shape, dtype=torch.float32)
-    flat, given = keys.view(-1), scores.detach().reshape(-1)
-    noise = torch.empty(min(_CHUNK, flat.numel()), dtype=torch.float64)
-    for start in range(0, flat.numel(), _CHUNK):
-        part = given[start : start + _CHUNK]
-        # Exp(1) by log1p, which is fine-grained near zero, where the winners are.
-        drawn = noise[: part.numel()].uniform_(generator=generator).neg_().log1p_().neg_().clamp_min_(_LEAST).log_()
-        logs = log_powers(part, power)
+    out, given = keys.view(-1).numpy(), scores.detach().reshape(-1).numpy()
+
+    def fill(at: int) -> None:
+        here = slice(at * _CHUNK, (at + 1) * _CHUNK)
+        stream = np.random.Generator(np.random.PCG64(seeding.derive(seed, "chunk", at)))
+        noise = stream.standard_exponential(len(out[here]))
+        # Zero has a chance of 2^-53 or so; it would win whatever its score.
+        np.maximum(noise, _LEAST, out=noise)
+        if power == 1 and log_floor == -math.inf:
+            positive = np.maximum(given[here], 0, dtype=np.float64)
+            with np.errstate(divide="ignore", over="ignore"):
+                out[here] = np.log(positive / noise).clip(-_FAR, _FAR)
+            return
+        logs = log_powers(given[here], power)
         if log_floor > -math.inf:
-            logs = torch.logaddexp(logs, torch.full_like(logs, log_floor))
-        flat[start : start + _CHUNK] = logs.sub_(drawn)
+            logs = np.logaddexp(logs, log_floor)
+        out[here] = logs - np.log(noise)
+
+    chunks = range(-(-len(out) // _CHUNK))
+    if len(chunks) < 2:
+        list(map(fill, chunks))
+    else:
+        with ThreadPoolExecutor(min(torch.get_num_threads(), len(chunks))) as threads:
+            list(threads.map(fill, chunks))
     return keys
 
 
 def log_total(scores: Iterable[Tensor], power: float) -> float:
     """``log(sum score^power)`` over all elements of all tensors."""
-    parts = [torch.logsumexp(log_powers(c, power), 0) for s in scores for c in s.detach().reshape(-1).split(_CHUNK)]
+    chunks = (chunk for s in scores for chunk in s.detach().reshape(-1).split(_CHUNK))
+    parts = [torch.logsumexp(torch.from_numpy(log_powers(chunk.numpy(), power)), 0) for chunk in chunks]
     return float(torch.logsumexp(torch.stack(parts), 0)) if parts else -math.inf
 
 
-def log_powers(scores: Tensor, power: float) -> Tensor:
+def log_powers(scores: Array, power: float) -> Array:
     """``log(score^power)`` in float64, cut off far outside of what real scores reach."""
-    positive = scores.double().clamp_min_(0) if scores.dtype != torch.float64 else scores.clamp_min(0)
+    positive: Array = np.maximum(scores, 0, dtype=np.float64)
     if power == 0:
-        return torch.where(positive > 0, 0.0, -_FAR)
-    return positive.log_().mul_(power).clamp_(-_FAR, _FAR)
+        return np.where(positive > 0, 0.0, -_FAR)
+    with np.errstate(divide="ignore"):
+        logs: Array = np.log(positive, out=positive)
+    logs *= power
+    return logs.clip(-_FAR, _FAR, out=logs)
 
 
-# The least Exp(1) that a uniform number of 53 bits could give, and a logarithm that no score has.
-_LEAST = 2.0**-54
+# Less than any Exp(1) that is not zero, and a logarithm that no score has.
+_LEAST = 2.0**-70
 _FAR = 1e30

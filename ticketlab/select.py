@@ -113,7 +113,8 @@ def _drawn(
         log_floor = math.log(mix / (1 - mix)) + sampling.log_total(candidates, power)
         log_floor -= math.log(max(1, sum(c.numel() for c in candidates)))
     keys = {
-        name: sampling.noisy_keys(s, _stream(seed, "sampled", name), power, log_floor) for name, s in scores.items()
+        name: sampling.noisy_keys(s, seeding.derive(seed, "sampled", bare(name)), power, log_floor)
+        for name, s in scores.items()
     }
     return _keep_highest(keys, count, alive, seed)
 
@@ -122,7 +123,8 @@ def _drawn_again_and_again(
     scores: Tensors, count: int, alive: Mapping[str, Tensor], seed: int, power: float, mix: float
 ) -> Tensors:
     """``count`` draws with replacement; what was drawn at least once."""
-    logs = torch.cat([sampling.log_powers(s[alive[name]], power) for name, s in scores.items()])
+    given = [s[alive[name]].numpy() for name, s in scores.items()]
+    logs = torch.cat([torch.from_numpy(sampling.log_powers(candidates, power)) for candidates in given])
     kept = {name: torch.zeros_like(alive[name]) for name in scores}
     if not (count and len(logs)):
         return kept
@@ -160,7 +162,8 @@ def _keep_highest(scores: Tensors, count: int, alive: Mapping[str, Tensor], seed
     dtype = torch.float64 if any(s.dtype == torch.float64 for s in scores.values()) else torch.float32
     # One dtype for all: against a float32 score, a float64 threshold would be rounded and might tie.
     scores = {name: s.to(dtype) for name, s in scores.items()}
-    candidates = {name: s[alive[name]] for name, s in scores.items()}
+    # Where all are alive there is nothing to choose from them, nor to copy.
+    candidates = {name: s if bool(alive[name].all()) else s[alive[name]] for name, s in scores.items()}
     available = sum(c.numel() for c in candidates.values())
     if count > available:
         where = f"layer {next(iter(scores))!r}" if len(scores) == 1 else f"{len(scores)} layers"

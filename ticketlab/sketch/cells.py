@@ -1,0 +1,116 @@
+"""One measurement: the error of one kind of mask at one end point, beside its formula and its bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from ticketlab import seeding
+from ticketlab.errors import InputError
+from ticketlab.sketch.bounds import mixture_bound, movement_bound, near_optimality_bound, ratio_bound
+from ticketlab.sketch.expected import best_shrinkage, error_at
+from ticketlab.sketch.masks import sample_mask
+from ticketlab.sketch.measure import Measured, mean_of
+from ticketlab.sketch.probabilities import column_norms
+
+Kind = str | Mapping[str, float]
+
+# Numbers of masks that are laid out at once.
+_AT_ONCE = 1 << 22
+# A coordinate that all masks together draw fewer times is too rare for a mean over them to show what it costs.
+_RARE = 10
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The error of one kind of mask at one end point with one number of draws.
+
+    ``measured`` and ``standard_error`` over random masks, ``formula`` the exact expectation, ``shrunk`` what is left of
+    it when each model's sketch is multiplied with the best factor, ``bounds`` what the theory says at most. ``rare``:
+    the part of the formula that rests on coordinates which all masks together are expected to draw fewer than 10 times:
+    a measurement can miss as much. ``why``: the reason where nothing of this is defined.
+    """
+
+    kind: str
+    end: str
+    draws: int
+    measured: float | None = None
+    standard_error: float | None = None
+    formula: float | None = None
+    shrunk: float | None = None
+    rare: float | None = None
+    bounds: dict[str, float] = field(default_factory=dict)
+    why: str = ""
+
+
+def cell(X: Tensor, w0: Tensor, w: Tensor, p: Tensor, empty: Cell, kind: Kind, masks: int, seed: int) -> Cell:
+    """A cell filled in.
+
+    Args:
+        X: (n, d). w0, w, p: (models, d), the weights at the start, those at the end point, probabilities of one draw.
+        empty: the cell with its names and its number of draws.
+        kind: what ``p`` was made by: it decides which bounds hold.
+        masks: random masks to each model.
+    """
+    s = empty.draws
+    try:
+        exact = error_at(X, w, p, s).total
+    except InputError as error:
+        return replace(empty, why=str(error))
+    generator = seeding.generator(seed, "sketch study", empty.kind, empty.end, s)
+    seen = measured(X, w, p, s, masks, generator)
+    return replace(
+        empty,
+        measured=seen.mean,
+        standard_error=seen.standard_error,
+        formula=float(exact.sum()),
+        shrunk=float(best_shrinkage(X, w, exact).error.sum()),
+        rare=rare_part(X, w, p, s, masks),
+        bounds=_bounds(X, w0, w, s, kind),
+    )
+
+
+def measured(X: Tensor, w: Tensor, p: Tensor, s: int, masks: int, generator: torch.Generator) -> Measured:
+    """The mean of ``sum over models |X (m * w) - X w|^2`` over ``masks`` rescaled masks a model, drawn with ``p``.
+
+    Args:
+        X: (n, d). w, p: (models, d).
+    """
+    errors = []
+    at_once = max(1, _AT_ONCE // max(w.numel(), w.shape[0] * s))
+    for first in range(0, masks, at_once):
+        drawn = sample_mask(p, s, generator, masks=min(at_once, masks - first))
+        errors.append((((drawn - 1) * w) @ X.mT).square().sum((1, 2)))
+    return mean_of(torch.cat(errors))
+
+
+def rare_part(X: Tensor, w: Tensor, p: Tensor, s: int, masks: int) -> float:
+    """How much of the expected error rests on coordinates that ``masks`` masks hardly ever draw, over all models."""
+    energy = (column_norms(X) * w).square()
+    cost = torch.where(energy > 0, energy / p.where(p > 0, torch.ones_like(p)), torch.zeros_like(energy))
+    return float(cost[masks * s * p < _RARE].sum()) / s
+
+
+def _bounds(X: Tensor, w0: Tensor, w: Tensor, s: int, kind: Kind) -> dict[str, float]:
+    """The bounds that hold for masks of this kind, by name; those that are infinite are left out."""
+    shares = {kind: 1.0} if isinstance(kind, str) else dict(kind)
+    found: dict[str, Callable[[], Tensor]] = {}
+    if shares.get("optimal") == 1:
+        found["ratio"] = lambda: ratio_bound(X, w0, w, s)
+        found["near-optimality"] = lambda: near_optimality_bound(X, w0, w, s)
+        found["movement"] = lambda: movement_bound(X, w0, w, s)
+    if share := shares.get("column-norm"):
+        found["mixture"] = lambda: mixture_bound(X, w, s, share)
+    values = {}
+    for name, bound in found.items():
+        try:
+            value = float(bound().sum())
+        except InputError:
+            # A weight that the start never draws matters at the end.
+            continue
+        if value < float("inf"):
+            values[name] = value
+    return values
