@@ -101,12 +101,12 @@ def test_where_the_sketch_gets_below_one() -> None:
 def test_agreement_counts() -> None:
     found = made()
     for row in found["cells"]:
-        row.update(measured=10.0, standard_error=1.0, formula=10.0, rare=0.0)
+        row.update(measured=10.0, standard_error=1.0, formula=10.0)
     found["cells"][0].update(formula=14.0)
-    found["cells"][1].update(formula=16.0, rare=5.0)
+    found["cells"][1].update(formula=16.0)
     found["cells"][2].update(measured=None, standard_error=None, formula=None, why="no scores")
     n = len(found["cells"])
-    assert reading.agreement(found) == (n - 1, n - 3, n - 2, n - 2, n - 3, 1, 1)
+    assert reading.agreement(found) == (n - 1, n - 3, n - 2, 1)
     said = sketch_findings.findings(found)[0]
     assert f"in {n - 3} of {n - 1} cells, within 5 in {n - 2}" in said and "1 cells are undefined" in said
 

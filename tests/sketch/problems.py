@@ -52,19 +52,3 @@ def every_kind(X: Tensor, w: Tensor, g: torch.Generator) -> Iterator[tuple[str, 
     residual = torch.randn(len(X), generator=g, dtype=torch.float64).to(X)
     for kind in KINDS:
         yield kind, probabilities(X, w, MIXTURE if kind == "mixture" else kind, grad=X.mT @ residual)
-
-
-def exact_variance(X: Tensor, w: Tensor, p: Tensor, s: int) -> float:
-    """The variance of one mask's error ``|X (m * w) - X w|^2``.
-
-    With ``Y`` one draw's deviation from the mean and ``C`` its covariance, the error is ``|sum_t Y_t|^2 / s^2``. Its
-    terms are uncorrelated, so the variance is ``Var |Y|^2 / s^3 + 2 (s - 1) |C|_F^2 / s^3``. A standard error estimated
-    from the masks themselves is far too small where the heaviest coordinates are hardly ever drawn.
-    """
-    used = p > 0
-    p, draws = p[used], (X * w)[:, used] / p[used]
-    mean = X @ w
-    lengths = (draws - mean[:, None]).square().sum(0)
-    covariance = (draws * p) @ draws.mT - mean[:, None] * mean
-    spread = (p * lengths.square()).sum() - (p * lengths).sum().square()
-    return float((spread + 2 * (s - 1) * covariance.square().sum()).clamp_min(0)) / s**3

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.sketch.problems import DATA, WEIGHTS, data, every_kind, exact_variance, real_data, weights
+from tests.sketch.problems import DATA, WEIGHTS, data, every_kind, real_data, weights
 from ticketlab import InputError, seeding
 from ticketlab.sketch import (
     NormalisedWarning,
+    error_variance,
     expected_error,
     mask_errors,
     measured_error,
@@ -34,7 +35,7 @@ def cells(name: str, X: Tensor, w: Tensor, densities: tuple[float, ...], draws: 
             seen = measured_error(X, w, p, s, masks, seeding.generator(1, name, kind, s)).mean
             formula = float(expected_error(X, w, p, s))
             scale = float((X.square().sum(0).sqrt() * w.abs()).sum().square()) / s
-            deviation = (exact_variance(X, w, p, s) / masks) ** 0.5
+            deviation = (float(error_variance(X, w, p, s)) / masks) ** 0.5
             # Of a sketch without any variance, rounding is all that is seen.
             yield f"{name} {kind} s={s}", abs(seen - formula) / (deviation + 1e-13 * scale)
 
@@ -84,7 +85,7 @@ def test_the_measured_standard_error_is_the_exact_one_where_tails_are_light(s: i
     X = data("iid", 5, w, seeding.generator(1))
     p = probabilities(X, w, "optimal")
     seen = measured_error(X, w, p, s, 100_000)
-    assert seen.standard_error == pytest.approx((exact_variance(X, w, p, s) / 100_000) ** 0.5, rel=0.03)
+    assert seen.standard_error == pytest.approx((float(error_variance(X, w, p, s)) / 100_000) ** 0.5, rel=0.03)
     assert seen.masks == 100_000
 
 
@@ -93,7 +94,7 @@ def test_masks_that_are_laid_out_have_the_same_errors_on_average() -> None:
     X = data("coherent", 5, w, seeding.generator(1))
     p = probabilities(X, w, {"optimal": 0.8, "uniform": 0.2})
     errors = mask_errors(X, w, sample_mask(p, 7, masks=50_000))
-    deviation = (exact_variance(X, w, p, 7) / 50_000) ** 0.5
+    deviation = (float(error_variance(X, w, p, 7)) / 50_000) ** 0.5
     assert abs(float(errors.mean() - expected_error(X, w, p, 7))) < 4 * deviation
 
 

@@ -18,17 +18,9 @@ def _agreement(document: Document) -> str:
     if not found.cells:
         return "No cell could be measured: no kind of mask is defined here."
     text = (
-        f"The exact formula lies within 3 standard errors of the measured mean in {found.within3} of {found.cells} "
-        f"cells, within 5 in {found.within5}."
+        f"The exact formula lies within 3 standard errors (exact ones) of the measured mean in {found.within3} of "
+        f"{found.cells} cells, within 5 in {found.within5}."
     )
-    if found.within3 < found.cells:
-        others = found.cells - found.within3
-        which = f"all {others}" if found.explained == others else f"{found.explained} of the {others}"
-        text += (
-            f" In {which} others the gap is what rests on weights drawn "
-            f"fewer than 10 times over all masks, which a mean over masks cannot show; where such weights matter less "
-            f"than a standard error, {found.plain3} of {found.plain} cells agree within 3."
-        )
     return text + (f" {found.undefined} cells are undefined." if found.undefined else "")
 
 

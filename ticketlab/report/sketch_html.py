@@ -109,13 +109,11 @@ def _line(document: Document, at: str, cell: Row) -> dict[str, str]:
     mean, error, exact = (reading.relative(document, at, cell[k]) for k in ("measured", "standard_error", "formula"))
     off = reading.deviation(cell)
     bounds = [f"{name} {figures(reading.relative(document, at, value))}" for name, value in cell["bounds"].items()]
-    leading = float(cell["formula"]) + float(reading.end(document, at)["energy"]) / int(cell["draws"])
     return line | {
         "measured": with_interval(mean, None if error is None else 1.96 * error),
         "formula": figures(exact),
         "absolute": figures(cell["formula"]),
         "deviation": "–" if off is None else f"{off:+.1f}".replace("-0.0", "0.0").replace("+0.0", "0.0"),
-        "rare": words.percent(min(1.0, float(cell["rare"]) / leading) if leading > 0 else 0.0, 1),
         "bounds": ", ".join(bounds),
     }
 

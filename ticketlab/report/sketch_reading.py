@@ -82,42 +82,26 @@ def bound_crossing(document: Document, at: str, name: str, kind: str) -> float |
 
 
 class Agreement(NamedTuple):
-    """How many cells have their formula near what was measured, in standard errors.
-
-    ``plain``: cells in which coordinates that are hardly ever drawn carry less than a standard error; ``plain3`` of
-    them are within 3. ``explained``: of the cells beyond 3, those that such coordinates account for.
-    """
+    """How many cells have their formula near what was measured, in exact standard errors."""
 
     cells: int
     within3: int
     within5: int
-    plain: int
-    plain3: int
-    explained: int
     undefined: int
 
 
 def agreement(document: Document) -> Agreement:
     """Counted over all cells."""
     known = [row for row in document["cells"] if row["measured"] is not None]
-    plain = [row for row in known if float(row["rare"]) <= float(row["standard_error"])]
-    far = [row for row in known if not near(row, 3)]
-    return Agreement(
-        len(known),
-        len(known) - len(far),
-        sum(near(row, 5) for row in known),
-        len(plain),
-        sum(near(row, 3) for row in plain),
-        sum(near(row, 3, float(row["rare"])) for row in far),
-        len(document["cells"]) - len(known),
-    )
+    within3, within5 = (sum(near(row, times) for row in known) for times in (3, 5))
+    return Agreement(len(known), within3, within5, len(document["cells"]) - len(known))
 
 
-def near(row: Row, times: float, room: float = 0.0) -> bool:
-    """Whether the formula lies within so many standard errors of the measurement, and ``room``."""
+def near(row: Row, times: float) -> bool:
+    """Whether the formula lies within so many standard errors of the measurement."""
     gap = abs(float(row["measured"]) - float(row["formula"]))
     # A mask that is never wrong has no spread; then rounding is all that is left.
-    return gap <= times * float(row["standard_error"]) + room + 1e-9 * abs(float(row["formula"]))
+    return gap <= times * float(row["standard_error"]) + 1e-9 * abs(float(row["formula"]))
 
 
 def deviation(row: Row) -> float | None:

@@ -17,6 +17,7 @@ from ticketlab.sketch.expected import EndError as EndError
 from ticketlab.sketch.expected import Shrunk as Shrunk
 from ticketlab.sketch.expected import best_shrinkage as best_shrinkage
 from ticketlab.sketch.expected import error_at as error_at
+from ticketlab.sketch.expected import error_variance as error_variance
 from ticketlab.sketch.expected import expected_error as expected_error
 from ticketlab.sketch.expected import expected_error_over_data as expected_error_over_data
 from ticketlab.sketch.expected import kernel_error as kernel_error

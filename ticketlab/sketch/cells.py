@@ -11,27 +11,23 @@ from torch import Tensor
 from ticketlab import seeding
 from ticketlab.errors import InputError
 from ticketlab.sketch.bounds import mixture_bound, movement_bound, near_optimality_bound, ratio_bound
-from ticketlab.sketch.expected import best_shrinkage, error_at
+from ticketlab.sketch.expected import best_shrinkage, error_at, error_variance
 from ticketlab.sketch.masks import sample_mask
 from ticketlab.sketch.measure import Measured, mean_of
-from ticketlab.sketch.probabilities import column_norms
 
 Kind = str | Mapping[str, float]
 
 # Numbers of masks that are laid out at once.
 _AT_ONCE = 1 << 22
-# A coordinate that all masks together draw fewer times is too rare for a mean over them to show what it costs.
-_RARE = 10
 
 
 @dataclass(frozen=True)
 class Cell:
     """The error of one kind of mask at one end point with one number of draws.
 
-    ``measured`` and ``standard_error`` over random masks, ``formula`` the exact expectation, ``shrunk`` what is left of
-    it when each model's sketch is multiplied with the best factor, ``bounds`` what the theory says at most. ``rare``:
-    the part of the formula that rests on coordinates which all masks together are expected to draw fewer than 10 times:
-    a measurement can miss as much. ``why``: the reason where nothing of this is defined.
+    ``measured`` over random masks, ``standard_error`` of that mean, from its exact variance; ``formula`` the exact
+    expectation, ``shrunk`` what is left of it when each model's sketch is multiplied with the best factor, ``bounds``
+    what the theory says at most. ``why``: the reason where nothing of this is defined.
     """
 
     kind: str
@@ -41,7 +37,6 @@ class Cell:
     standard_error: float | None = None
     formula: float | None = None
     shrunk: float | None = None
-    rare: float | None = None
     bounds: dict[str, float] = field(default_factory=dict)
     why: str = ""
 
@@ -65,10 +60,9 @@ def cell(X: Tensor, w0: Tensor, w: Tensor, p: Tensor, empty: Cell, kind: Kind, m
     return replace(
         empty,
         measured=seen.mean,
-        standard_error=seen.standard_error,
+        standard_error=float((error_variance(X, w, p, s).sum() / masks).sqrt()),
         formula=float(exact.sum()),
         shrunk=float(best_shrinkage(X, w, exact).error.sum()),
-        rare=rare_part(X, w, p, s, masks),
         bounds=_bounds(X, w0, w, s, kind),
     )
 
@@ -85,13 +79,6 @@ def measured(X: Tensor, w: Tensor, p: Tensor, s: int, masks: int, generator: tor
         drawn = sample_mask(p, s, generator, masks=min(at_once, masks - first))
         errors.append((((drawn - 1) * w) @ X.mT).square().sum((1, 2)))
     return mean_of(torch.cat(errors))
-
-
-def rare_part(X: Tensor, w: Tensor, p: Tensor, s: int, masks: int) -> float:
-    """How much of the expected error rests on coordinates that ``masks`` masks hardly ever draw, over all models."""
-    energy = (column_norms(X) * w).square()
-    cost = torch.where(energy > 0, energy / p.where(p > 0, torch.ones_like(p)), torch.zeros_like(energy))
-    return float(cost[masks * s * p < _RARE].sum()) / s
 
 
 def _bounds(X: Tensor, w0: Tensor, w: Tensor, s: int, kind: Kind) -> dict[str, float]:

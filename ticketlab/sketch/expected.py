@@ -53,6 +53,36 @@ def optimal_error(X: Tensor, w: Tensor, s: int) -> Tensor:
     return _remaining((column_norms(X) * w.abs()).sum(-1).square(), product_energy(X, w), s)
 
 
+def error_variance(X: Tensor, w: Tensor, p: Tensor, s: int) -> Tensor:
+    """The variance of one mask's error around :func:`expected_error`, exactly (derived here).
+
+    With ``Y`` one draw's deviation ``x_i w_i / p_i - X w`` and ``C`` its covariance, the error is ``|sum_t Y_t|^2``
+    over ``s^2``; the terms are uncorrelated, so it varies by ``Var |Y|^2 / s^3 + 2 (s - 1) |C|_F^2 / s^3``. Use it for
+    the standard error of a measurement: one estimated from masks is far too small where heavy coordinates are hardly
+    ever drawn.
+
+    Returns:
+        (...), in the fourth power of the units of ``X w``.
+    """
+    check_product(X, w)
+    s, p = check_draws(s), checked(p, X.shape[1])
+    check_reached(column_norms(X) * w.abs(), p)
+    shape = torch.broadcast_shapes(w.shape, p.shape)
+    rows = zip(w.expand(shape).reshape(-1, shape[-1]), p.expand(shape).reshape(-1, shape[-1]), strict=True)
+    return torch.stack([_variance(X, one, odds, s) for one, odds in rows]).view(shape[:-1])
+
+
+def _variance(X: Tensor, w: Tensor, p: Tensor, s: int) -> Tensor:
+    used = p > 0
+    p, draws = p[used], (X * w)[:, used] / p[used]
+    away = draws - (X @ w)[:, None]
+    lengths = away.square().sum(0)
+    mean = (p * lengths).sum()
+    covariance = (away * p) @ away.mT
+    spread = (p * (lengths - mean).square()).sum() + 2 * (s - 1) * covariance.square().sum()
+    return spread / float(s) ** 3
+
+
 class EndError(NamedTuple):
     """The expected error of a mask that was drawn before training, at the end of training: optimal + excess."""
 
