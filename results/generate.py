@@ -65,7 +65,9 @@ def page(all_: list[Reproduction]) -> str:
     """results/README.md."""
     parts = ["# Results", "", "Written by `make results` from the records in this folder. Do not edit.", ""]
     for one in all_:
-        command = f"ticketlab reproduce {one.table.name}{' --quick' if one.table.quick else ''} --data-dir DIR"
+        command = f"ticketlab reproduce {one.table.name}{' --quick' if one.table.quick else ''}"
+        if set(one.table.datasets) != {"digits"}:  # They come with the package.
+            command += " --data-dir DIR"
         parts += [f"## {one.table.name}{', quick' if one.table.quick else ''}", "", f"    {command}", ""]
         parts += [provenance(list(one.records)), "", markdown(one)]
     return "\n".join(parts)

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from ticketlab.report import words
@@ -73,15 +74,29 @@ def heading(found: Reproduction) -> list[str]:
         networks = ", ".join(f"{model} for {name}" for name, model in table.networks.items())
         epochs = f"{table.training.epochs:g} epochs" if table.training else "the data's own epochs"
         lines.append(
-            f"{NOT_THE_PROTOCOL} --quick trains {networks} on {table.train or 'all'} images for {epochs}; published "
-            f"figures stand beside it for orientation. {' '.join(table.note.split())}"
+            f"{NOT_THE_PROTOCOL} --quick trains {networks} on {table.train or 'all'} images for {epochs}"
+            f"{'; published figures stand beside it for orientation' if _compared(found) else ''}. "
+            f"{' '.join(table.note.split())}"
         )
     return lines
 
 
+def _compared(found: Reproduction) -> bool:
+    """Whether anybody else has figures for these cells."""
+    return any(line.published or line.reproduced for line in found.lines)
+
+
+def _shown(names: Sequence[str], found: Reproduction) -> list[bool]:
+    """Which columns there are. Standard errors from a figure of another protocol would mean nothing."""
+    left_out = {"s.e."} if found.table.quick else set()
+    if not _compared(found):
+        left_out |= {"published", "repr.", "diff.", "s.e."}
+    return [name not in left_out for name in names]
+
+
 def header(names: Sequence[str], found: Reproduction) -> tuple[str, ...]:
-    """The columns. Standard errors from a figure of another protocol would mean nothing."""
-    return tuple(name for name in names if not (found.table.quick and name == "s.e."))
+    """The columns."""
+    return tuple(compress(names, _shown(names, found)))
 
 
 def sections(found: Reproduction) -> list[tuple[str, list[tuple[str, ...]]]]:
@@ -89,29 +104,31 @@ def sections(found: Reproduction) -> list[tuple[str, list[tuple[str, ...]]]]:
     by_place: dict[tuple[str, str], list[Line]] = {}
     for line in found.lines:
         by_place.setdefault((line.cell.dataset, line.cell.network), []).append(line)
-    quick = found.table.quick
+    shown = _shown(CELLS, found)
     return [
-        (f"{dataset} / {network}", [_cells(line, quick) for line in lines])
+        (f"{dataset} / {network}", [tuple(compress(_cells(line), shown)) for line in lines])
         for (dataset, network), lines in by_place.items()
     ]
 
 
 def claims(found: Reproduction) -> list[tuple[str, ...]]:
     """One row a claim and place, those with no run left out."""
-    return [
+    rows = [
         (
             _claim(f),
             words.points(f.published, sign=True) or "-",
             words.points(f.difference, sign=True) or "-",
             words.interval(f.low, f.high) or "-",
             str(f.n),
-            *([] if found.table.quick else [_rounded(f.standard_errors)]),
+            _rounded(f.standard_errors),
             f.verdict,
             "open" if f.holds is None else "yes" if f.holds else "NO",
         )
         for f in found.findings
         if f.n
     ]
+    shown = _shown(CLAIMS, found)
+    return [tuple(compress(row, shown)) for row in rows]
 
 
 def notes(found: Reproduction) -> list[str]:
@@ -120,15 +137,12 @@ def notes(found: Reproduction) -> list[str]:
     told += [
         "Accuracies are percent of the test set after the last epoch, ± the standard deviation over n seeds. best: the "
         "best epoch, chosen by the test set; it is shown only because published figures may be such.",
-        "diff.: ours minus published, which here is mostly the other protocol."
-        if found.table.quick
-        else "diff.: ours minus published; s.e.: how many standard errors that is, with the published ± taken as the "
-        f"standard deviation of {PUBLISHED_RUNS} runs (their number is not stated); blank where either has no ±.",
+        *_about_differences(found),
         "epochs seen: all epochs that the weights were trained for. Rewinding the learning rate trains longer.",
     ]
     if diverged := sum(line.diverged for line in found.lines):
         told.append(f"{DIVERGED}: {diverged} {_trainings(diverged)} diverged and count as chance.")
-    told += _about_claims([f for f in found.findings if f.n], found.table.quick)
+    told += _about_claims([f for f in found.findings if f.n], found.table.quick or not _compared(found))
     if found.records:
         told.append(_where(found))
     if failed := [f"{line.cell.id} ({line.failed_controls})" for line in found.lines if line.failed_controls]:
@@ -138,7 +152,18 @@ def notes(found: Reproduction) -> list[str]:
     return told
 
 
-def _about_claims(shown: Sequence[Finding], quick: bool) -> list[str]:
+def _about_differences(found: Reproduction) -> list[str]:
+    if not _compared(found):
+        return []
+    if found.table.quick:
+        return ["diff.: ours minus published, which here is mostly the other protocol."]
+    return [
+        "diff.: ours minus published; s.e.: how many standard errors that is, with the published ± taken as the "
+        f"standard deviation of {PUBLISHED_RUNS} runs (their number is not stated); blank where either has no ±."
+    ]
+
+
+def _about_claims(shown: Sequence[Finding], alone: bool) -> list[str]:
     if not shown:
         return []
     places: dict[float, list[str]] = {}
@@ -149,7 +174,7 @@ def _about_claims(shown: Sequence[Finding], quick: bool) -> list[str]:
         "A claim is a difference of two rows, paired by seed under equal numerics, and judged once, at all planned "
         "seeds; one Holm family at 5% for each network and data set, with all that has not run counted in; "
         f"'no different' is within {same}."
-        + ("" if quick else " s.e.: how many standard errors our difference is from the published one.")
+        + ("" if alone else " s.e.: how many standard errors our difference is from the published one.")
     ]
     open_ = Counter(f.reason or "nothing is clear at these seeds" for f in shown if f.verdict == "undecided")
     if open_:
@@ -209,7 +234,8 @@ def render(found: Reproduction, console: Console) -> None:
         say(f"\n{name}", "bold")
         printed([name.replace(" ", "\n") for name in header(CELLS, found)], rows)
     if told := claims(found):
-        say("\nWhat this says about the paper's claims", "bold")
+        whose = "paper's " if _compared(found) else ""
+        say(f"\nWhat this says about the {whose}claims", "bold")
         printed(header(CLAIMS, found), told)
     for line in notes(found):
         say(f"- {line}", "bold" if line.startswith(("LEFT OUT", "CONTROLS FAILED")) else "dim")
@@ -231,7 +257,7 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
 
 
-def _cells(line: Line, quick: bool) -> tuple[str, ...]:
+def _cells(line: Line) -> tuple[str, ...]:
     cell = line.cell
     name = cell.row if cell.sparsity is None else f"{words.percent(cell.sparsity)} {cell.row}"
     return (
@@ -241,7 +267,7 @@ def _cells(line: Line, quick: bool) -> tuple[str, ...]:
         _ours(line),
         str(line.n or ""),
         words.points(line.difference, sign=True),
-        *([] if quick else [_rounded(line.standard_errors)]),
+        _rounded(line.standard_errors),
         words.points(line.best_mean),
         "" if line.epochs_seen is None else f"{line.epochs_seen:g}",
     )
