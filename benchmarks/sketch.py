@@ -80,7 +80,7 @@ def large_draw(pairs: int, size: int) -> dict[str, Any]:
             raise SystemExit(f"draw: asked for {round(SHARE * size)} coordinates, got {int(kept['w'].sum())}")
         del kept
     del given, alive
-    return row("draw", theirs, ours, pairs, at_least=1 / 3, size=size) | {
+    return row("draw", theirs, ours, pairs, at_least=0.33, size=size) | {
         "extra_mb": extra_memory("ours", size),
         "topk_extra_mb": extra_memory("topk", size),
         "extra_at_most": 2.0,
