@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from torch import Tensor, nn
 
 import ticketlab
 from ticketlab import InputError, methods, sampling, select, spec
 from ticketlab.methods import METHODS, SAMPLED
+from ticketlab.program import Prune
+from ticketlab.pruning import find_mask
+from ticketlab.rounds import sparsity_after
 
 
 def alive_of(scores: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -144,6 +149,69 @@ def test_drawing_in_the_last_round_only_is_another_method() -> None:
     assert energy(1, "last") == energy(1, "every")
 
 
+def rounds_of_a_program(rounds: int, draw: str) -> float:
+    """The energy that prunings in the rounds of a program keep, as a study runs them: a stage each."""
+    torch.manual_seed(0)
+    model = nn.Linear(300, 300, bias=False)
+    nn.init.normal_(model.weight)
+    method, own = methods.configured(METHODS["imp+sampled"], {"rounds": rounds, "draw": draw})
+    mask = None
+    for stage in method.program(0.9, own):
+        if isinstance(stage, Prune):
+            share = sparsity_after(0.9, stage.of_path, 1)
+            mask = find_mask(model, method, own, share, batches=[], start=mask, of_path=stage.of_path)
+    assert mask is not None and mask.kept == 9000
+    square = model.weight.detach().square()
+    return float(square[mask["weight"]].sum() / square.sum())
+
+
+def test_every_pruning_of_a_program_draws_anew() -> None:
+    every, last = rounds_of_a_program(10, "every"), rounds_of_a_program(10, "last")
+    assert every == pytest.approx(0.338, abs=0.007) and every < last < 0.44
+
+
+def test_prunings_of_a_program_are_steps_of_their_own(tmp_path: Path) -> None:
+    """Two settings of the draw, and two stages, never share a result."""
+    found = {}
+    for spec_ in ("imp+sampled,rounds=3", "imp+sampled,rounds=3,draw=last", "imp+sampled,rounds=3,mix=0.1"):
+        prepared = tiny.prepared(tmp_path / spec_, [spec_], checks=["rearrange"])
+        steps = [s for s in prepared.plan.steps.values() if s.kind == "prune" and s.params["seed"] == 0]
+        found[spec_] = {s.id for s in steps}
+        assert len(steps) == 3 and {s.params["of_path"] for s in steps} == {1 / 3, 2 / 3, 1.0}
+    assert len(set().union(*found.values())) == 9
+
+
+@pytest.mark.parametrize("replacement", [False, True])
+def test_turned_round_zeros_come_first_whatever_is_mixed_in(replacement: bool) -> None:
+    scores = {"w": torch.cat([torch.zeros(100), torch.rand(900) + 0.1])}
+    kept = select.sampled(scores, 100, alive_of(scores), 0, power=-1.0, mix=0.1, replacement=replacement)["w"]
+    assert int(kept[:100].sum()) >= 50
+    assert replacement or int(kept.sum()) == 100
+
+
+@pytest.mark.parametrize("budget", ["global", "uniform", "erk"])
+def test_with_replacement_in_rounds(budget: str) -> None:
+    model = nn.Sequential(nn.Linear(40, 30), nn.ReLU(), nn.Linear(30, 10))
+    mask = ticketlab.prune(model, "magnitude+sampled", 0.5, budget=budget, replacement=True, rounds=3)
+    assert 0 < mask.kept < round(0.5 * mask.total)
+    with pytest.raises(InputError, match="which keep fewer"):
+        ticketlab.prune(model, "magnitude,budget=ratios:magnitude+sampled/replacement=true", 0.5)
+
+
+@pytest.mark.parametrize("options", ["temperature=0", "mix=1"])
+def test_a_draw_that_ignores_scores_is_not_inverted(options: str, tmp_path: Path) -> None:
+    planned = tiny.prepared(tmp_path, [f"snip+sampled,{options}", "snip+sampled"], checks=["invert", "corrupted"]).plan
+    left_out = {(e["method"], e["check"]) for e in planned.not_applicable}
+    assert (f"snip+sampled,{options}", "invert") in left_out and not any(m == "snip+sampled" for m, _ in left_out)
+
+
+def test_temperatures_beyond_any_use() -> None:
+    with pytest.raises(InputError, match="use select=top-k"):
+        ticketlab.prune(nn.Linear(40, 30), "magnitude+sampled,temperature=1e30", 0.8)
+    top = ticketlab.prune(nn.Linear(40, 30), "magnitude+sampled,temperature=1e6", 0.8)
+    assert top.kept == 240
+
+
 def test_every_method_with_a_score_has_a_twin() -> None:
     for name, method in METHODS.items():
         if name.endswith(SAMPLED):
@@ -181,6 +249,10 @@ def test_a_score_of_ones_own_has_a_twin_too(monkeypatch: pytest.MonkeyPatch) -> 
     own = ticketlab.methods.Method("own-score", score=my_score)
     methods.register(own)
     assert methods.METHODS["own-score+sampled"].score is my_score
+    methods.register(ticketlab.methods.Method("upside-down", score=my_score, select="inverted"))
+    assert methods.METHODS["upside-down+sampled"].select == "sampled"
+    with pytest.raises(InputError, match="taken: 'own-score'"):
+        methods.register(own)
 
 
 def test_no_twin_without_a_score() -> None:

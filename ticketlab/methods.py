@@ -50,6 +50,7 @@ class Method:
         reads_data, reads_weights, needs_trained: what scoring depends on: a batch of data, the weights as they
             are, weights that were trained (then the program trains them, and data matter through them).
         blind: options under which the score reads no data after all.
+        uniform: whether a sampled method's draw ignores how high scores are (set by its options).
         check_options: refuses options of the score that it could not work with, before any training.
         retraining: what the ticket's last training starts from, in words; empty if it is the initialisation.
     """
@@ -72,6 +73,7 @@ class Method:
     retraining: str = ""
     check_options: Callable[..., None] | None = None
     blind: Mapping[str, Any] = field(default_factory=dict)
+    uniform: bool = False
     revision: int = 1
 
     @property
@@ -109,6 +111,7 @@ _FRAME: dict[str, Any] = {"mode": None, "select": None, "budget": None, "rounds"
 # whether an iterative method draws in every round or takes the top-k in all but the last.
 _DRAW: dict[str, Any] = {"temperature": 1.0, "mix": 0.0, "replacement": False, "draw": "every"}
 DRAWS = ("every", "last")
+_COLDEST = 1e6
 SAMPLED = "+sampled"
 # Of which outputs, on which inputs, the columns of the Jacobian are.
 _COLUMNS = {"columns": "exact", "draws": 100, "inputs": "data", "examples": 100}
@@ -318,7 +321,9 @@ def sampled(method: Method) -> Method:
 
 def draw_option(method: Method, name: str) -> str:
     """What an option of the draw is called: its name, or ``draw_NAME`` where the method has an option of that name."""
-    return f"draw_{name}" if name in method.options else name
+    while name in method.options:
+        name = f"draw_{name}"
+    return name
 
 
 def draw_of(method: Method, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -337,11 +342,12 @@ def register(method: Method) -> Method:
     Raises:
         InputError: the name is taken, or one of the choices is unknown.
     """
-    if method.name in METHODS:
-        raise InputError(f"asked to register {method.name!r}, got a name that is taken.")
-    METHODS[method.name] = validated(method)
-    if method.score is not None and method.select == "top-k":
-        METHODS[method.name + SAMPLED] = sampled(method)
+    found = validated(method)
+    twins = [sampled(found)] if found.score is not None and found.select != "sampled" else []
+    for name in (m.name for m in (found, *twins)):
+        if name in METHODS:
+            raise InputError(f"asked to register {method.name!r}, got a name that is taken: {name!r}.")
+    METHODS.update({m.name: m for m in (found, *twins)})
     return method
 
 
@@ -389,6 +395,8 @@ def configured(method: Method, options: Mapping[str, Any]) -> tuple[Method, dict
     if method.check_options is not None:
         method.check_options(**own)
     _check_draw(framed, draw_of(framed, own))
+    if draw := draw_of(framed, own):
+        framed = replace(framed, uniform=draw["temperature"] == 0 or draw["mix"] == 1)
     if framed.blind and all(own.get(name) == value for name, value in framed.blind.items()):
         framed = replace(framed, reads_data=False)
     return framed, own
@@ -398,10 +406,11 @@ def _check_draw(method: Method, draw: Mapping[str, Any]) -> None:
     """Refuse draws that are none."""
     if not draw:
         return
+    power = f"score^{draw['temperature']:g}"
     if draw["temperature"] < 0:
-        raise InputError(
-            f"asked {method.name} for score^{draw['temperature']:g}, got a power below 0: use select=inverted."
-        )
+        raise InputError(f"asked {method.name} for {power}, got a power below 0: use select=inverted.")
+    if draw["temperature"] > _COLDEST:
+        raise InputError(f"asked {method.name} for {power}, got a power above {_COLDEST:g}: use select=top-k.")
     if not 0 <= draw["mix"] <= 1:
         raise InputError(f"asked {method.name} to mix in a share of {draw['mix']:g}, got none: it needs 0 <= mix <= 1.")
     if draw["draw"] not in DRAWS:

@@ -44,6 +44,7 @@ def prune(
 ) -> Mask:
     """Find a mask that keeps exactly ``round((1 - sparsity) * total)`` weights of the model as it is.
 
+    (Fewer only if ``replacement=True`` is asked of a sampled method: then that many are drawn, some of them twice.)
     Nothing is trained and nothing of the model changes: weights, buffers, modes, gradients, hooks and the global
     random state stay bit-identical. A method that ranks trained weights (``lottery``, ``imp``) ranks those that
     the model has; :func:`ticketlab.find` does the training too.
@@ -109,10 +110,12 @@ def find_mask(
     start: Mapping[str, Tensor] | None = None,
     invert: bool = False,
     counts: Mapping[str, int] | None = None,
+    of_path: float = 1.0,
 ) -> Mask:
     """The mask that a configured method finds, from ``start`` (a mask; dense by default) on.
 
-    ``counts`` says how many weights every layer keeps in the end, whatever the method's own budget is.
+    ``counts`` says how many weights every layer keeps in the end, whatever the method's own budget is. ``of_path`` is
+    the place of this pruning among those of its program, 1 for the last (or only) one.
     """
     weights = prunable_weights(model, where)
     shapes = {name: tuple(w.shape) for name, w in weights.items()}
@@ -144,10 +147,11 @@ def find_mask(
             kept = _budget(method, options, shapes, sparsity, round_)
         if isinstance(kept, int):
             kept -= sum(alive[name].numel() for name in pinned)
-        else:
+        elif not draw_of(method, options).get("replacement"):
+            # Draws with replacement are a number of draws, which needs no room.
             kept = _within(kept, alive)
         free = {name: mask for name, mask in alive.items() if name not in pinned}
-        choose = _selection(method, options, invert, round_)
+        choose = _selection(method, options, invert, round_, of_path)
         alive = {**alive, **choose(scores, kept, free, seed)}
     return Mask(
         alive,
@@ -184,7 +188,7 @@ def planned_budget(model: nn.Module, method: Method, options: Mapping[str, Any],
     if draw_of(method, options).get("replacement"):
         raise InputError(
             f"asked {method.name} for a ticket of {count} weights, got draws with replacement, which keep fewer. "
-            "Draw without replacement; only `prune` takes masks of another size."
+            "Draw without replacement; only the library's `prune` gives masks of another size."
         )
     return count
 
@@ -199,18 +203,26 @@ def donor_of(method: Method) -> tuple[Method, dict[str, Any]]:
     found = configured(donor, options)
     if found[0].donor is not None:
         raise InputError(f"asked for the ratios of {method.donor}, got a method that takes those of another itself.")
+    if draw_of(*found).get("replacement"):
+        raise InputError(
+            f"asked for the ratios of {method.donor}, got draws with replacement, which keep fewer weights."
+        )
     return found
 
 
-def _selection(method: Method, options: Mapping[str, Any], invert: bool, round_: int) -> select.Select:
+def _selection(
+    method: Method, options: Mapping[str, Any], invert: bool, round_: int, of_path: float = 1.0
+) -> select.Select:
     """The method's selection in a round, turned round for the invert check."""
     draw = draw_of(method, options)
-    if draw and (draw["draw"] == "every" or round_ == method.rounds):
+    last = round_ == method.rounds and of_path == 1
+    if draw and (draw["draw"] == "every" or last):
         power = draw["temperature"] * (-1 if invert else 1)
 
         def choose(scores: Scores, kept: Budget, alive: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
             # Every round has its own noise: with the same one, many rounds would be one draw.
-            own, mix, again = seeding.derive(seed, "round", round_), draw["mix"], draw["replacement"]
+            place = ("round", round_) if of_path == 1 else ("stage", of_path, round_)
+            own, mix, again = seeding.derive(seed, *place), draw["mix"], draw["replacement"]
             return select.sampled(scores, kept, alive, own, power=power, mix=mix, replacement=again)
 
         return choose

@@ -105,6 +105,9 @@ def _drawn(
     if mix >= 1:
         power, mix = 0.0, 0.0
         scores = {name: torch.ones_like(s) for name, s in scores.items()}
+    if power < 0 and mix > 0 and any(bool((s[alive[name]] <= 0).any()) for name, s in scores.items()):
+        # Turned round, a score of zero is infinitely likely: all that is not uniform goes to those.
+        scores, power = {name: (s <= 0).to(s.dtype) for name, s in scores.items()}, 1.0
     if replacement:
         return _drawn_again_and_again(scores, count, alive, seed, power, mix)
     log_floor = -math.inf

@@ -70,8 +70,8 @@ def resolve(method: str | Method | ScoreFunction) -> tuple[Method, dict[str, Any
         plain = name.removesuffix(SAMPLED)
         found = from_function(import_named(plain), plain)
         return (sampled(found) if name.endswith(SAMPLED) else found), options
-    if name.endswith(SAMPLED) and name.removesuffix(SAMPLED) in METHODS:
-        sampled(METHODS[name.removesuffix(SAMPLED)])
+    if name not in METHODS and name.endswith(SAMPLED) and name.removesuffix(SAMPLED) in METHODS:
+        return sampled(METHODS[name.removesuffix(SAMPLED)]), options
     if name not in METHODS:
         raise unknown("method", name, METHODS)
     return METHODS[name], options

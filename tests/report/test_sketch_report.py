@@ -106,9 +106,12 @@ def test_agreement_counts() -> None:
     found["cells"][1].update(formula=16.0)
     found["cells"][2].update(measured=None, standard_error=None, formula=None, why="no scores")
     n = len(found["cells"])
-    assert reading.agreement(found) == (n - 1, n - 3, n - 2, 1)
+    assert reading.agreement(found) == (n - 1, n - 3, n - 2, n - 1, n - 3, 1)
     said = sketch_findings.findings(found)[0]
-    assert f"in {n - 3} of {n - 1} cells, within 5 in {n - 2}" in said and "1 cells are undefined" in said
+    assert f"in {n - 3} of {n - 1} cells." in said and "1 cells are undefined" in said
+    found["cells"][3].update(standard_error=2.0)
+    assert reading.agreement(found)[3:5] == (n - 2, n - 4)
+    assert "In the other 1 the error rests on" in sketch_findings.findings(found)[0]
 
 
 def test_bounds_far_above_are_told_in_words() -> None:

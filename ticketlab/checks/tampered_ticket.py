@@ -62,6 +62,8 @@ def _unchanged(same: bool) -> str:
 def _ranks_positions(method: Method, program: Program) -> str | None:
     if method.select == "random":
         return f"{method.name} draws its positions at random already"
+    if method.uniform:
+        return f"{method.name} draws its positions at random already, with these options"
     return None
 
 
@@ -113,7 +115,7 @@ INVERT = Check(
     "invert",
     Edit(invert=True),
     "high scores are better than low ones (the positive control)",
-    "the lowest scores kept instead of the highest",
+    "low scores preferred to high ones",
     _FRANKLE,
     _inverted,
     _ranks_positions,

@@ -58,13 +58,15 @@ def run_sketch(options: argparse.Namespace, arguments: list[str]) -> int:
     results = document(found, data=about, command=shell(arguments))
     results["answer"] = findings(results)
     text = as_json(results)
-    # What was computed is said first: nothing that goes wrong with the files may cost it.
-    if options.json:
-        print(text, flush=True)
-    else:
-        render(results, Console())
-    write_atomically(folder / "results.json", text.encode())
-    write_html(results, page)
+    try:
+        write_atomically(folder / "results.json", text.encode())
+        write_html(results, page)
+    finally:
+        # Said whatever goes wrong with the files, and after them: who reads may go away.
+        if options.json:
+            print(text, flush=True)
+        else:
+            render(results, Console())
     print(f"report: {page}", file=sys.stderr)
     return 0
 

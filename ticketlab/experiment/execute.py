@@ -141,6 +141,7 @@ def _prune(step: Step, context: Context, store: Store) -> Result:
         input_shape=tuple(context.data.in_shape),
         start=store.mask(step.inputs["mask"]) if "mask" in step.inputs else None,
         invert=params["invert"],
+        of_path=params.get("of_path", 1.0),
         counts=from_mask(store.mask(step.inputs["ratios.mask"])) if "ratios.mask" in step.inputs else None,
     )
     read = {"facts": {"read": digest_of(t for batch in batches for t in batch)}} if batches else {}

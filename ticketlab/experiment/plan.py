@@ -258,6 +258,9 @@ class Planner:
             "in_shape": self.conditions.data["in_shape"],
             "classes": self.conditions.data["classes"],
         }
+        if method.select == "sampled":
+            # Every pruning of a program draws anew.
+            params["of_path"] = stage.of_path
         if self._reads_batches(name):
             params |= {"data": self.conditions.data["fingerprint"], "variant": stage.data, **self.conditions.scoring}
             if stage.data != CLEAN:

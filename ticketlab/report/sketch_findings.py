@@ -18,9 +18,16 @@ def _agreement(document: Document) -> str:
     if not found.cells:
         return "No cell could be measured: no kind of mask is defined here."
     text = (
-        f"The exact formula lies within 3 standard errors (exact ones) of the measured mean in {found.within3} of "
-        f"{found.cells} cells, within 5 in {found.within5}."
+        f"Where the masks can tell (a standard error below a tenth of the formula), the formula lies within 3 standard "
+        f"errors of the measured mean in {found.clear3} of {found.clear} cells."
     )
+    if found.clear < found.cells:
+        within3, others = found.within3 - found.clear3, found.cells - found.clear
+        text += (
+            f" In the other {others} the error rests on weights that are hardly ever drawn, and the intervals are as "
+            f"long as the error itself: {within3} are within 3. Of all {found.cells} cells, {found.within5} are "
+            "within 5."
+        )
     return text + (f" {found.undefined} cells are undefined." if found.undefined else "")
 
 

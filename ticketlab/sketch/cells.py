@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from ticketlab import seeding
 from ticketlab.errors import InputError
 from ticketlab.sketch.bounds import mixture_bound, movement_bound, near_optimality_bound, ratio_bound
-from ticketlab.sketch.expected import best_shrinkage, error_at, error_variance
+from ticketlab.sketch.expected import Spread, best_shrinkage, draw_spread, error_at, variance_of
 from ticketlab.sketch.masks import sample_mask
 from ticketlab.sketch.measure import Measured, mean_of
 
@@ -41,7 +42,28 @@ class Cell:
     why: str = ""
 
 
-def cell(X: Tensor, w0: Tensor, w: Tensor, p: Tensor, empty: Cell, kind: Kind, masks: int, seed: int) -> Cell:
+def cells_of(
+    X: Tensor, w0: Tensor, w: Tensor, p: Tensor, empty: Sequence[Cell], kind: Kind, masks: int, seed: int
+) -> Iterator[Cell]:
+    """Cells of one kind and end point filled in, one for each number of draws; see :func:`cell`."""
+    spread = None
+    with suppress(InputError):
+        spread = draw_spread(X, w, p)
+    for one in empty:
+        yield cell(X, w0, w, p, one, kind, masks, seed, spread)
+
+
+def cell(
+    X: Tensor,
+    w0: Tensor,
+    w: Tensor,
+    p: Tensor,
+    empty: Cell,
+    kind: Kind,
+    masks: int,
+    seed: int,
+    spread: Spread | None = None,
+) -> Cell:
     """A cell filled in.
 
     Args:
@@ -49,6 +71,7 @@ def cell(X: Tensor, w0: Tensor, w: Tensor, p: Tensor, empty: Cell, kind: Kind, m
         empty: the cell with its names and its number of draws.
         kind: what ``p`` was made by: it decides which bounds hold.
         masks: random masks to each model.
+        spread: :func:`draw_spread` of it, if it is known already: it is the same for every number of draws.
     """
     s = empty.draws
     try:
@@ -60,7 +83,7 @@ def cell(X: Tensor, w0: Tensor, w: Tensor, p: Tensor, empty: Cell, kind: Kind, m
     return replace(
         empty,
         measured=seen.mean,
-        standard_error=float((error_variance(X, w, p, s).sum() / masks).sqrt()),
+        standard_error=float((variance_of(spread or draw_spread(X, w, p), s).sum() / masks).sqrt()),
         formula=float(exact.sum()),
         shrunk=float(best_shrinkage(X, w, exact).error.sum()),
         bounds=_bounds(X, w0, w, s, kind),

@@ -64,23 +64,40 @@ def error_variance(X: Tensor, w: Tensor, p: Tensor, s: int) -> Tensor:
     Returns:
         (...), in the fourth power of the units of ``X w``.
     """
+    return variance_of(draw_spread(X, w, p), check_draws(s))
+
+
+class Spread(NamedTuple):
+    """What one draw's deviation ``Y`` is like, for any number of draws: ``Var |Y|^2`` and ``|Cov Y|_F^2``, (...)."""
+
+    lengths: Tensor
+    covariance: Tensor
+
+
+def variance_of(spread: Spread, s: int) -> Tensor:
+    """:func:`error_variance` of ``s`` draws, from what is the same for any number of them."""
+    return (spread.lengths + 2 * (s - 1) * spread.covariance) / float(s) ** 3
+
+
+def draw_spread(X: Tensor, w: Tensor, p: Tensor) -> Spread:
+    """The part of :func:`error_variance` that takes long, and that no number of draws changes."""
     check_product(X, w)
-    s, p = check_draws(s), checked(p, X.shape[1])
+    p = checked(p, X.shape[1])
+    check_rows(w=w, p=p)
     check_reached(column_norms(X) * w.abs(), p)
     shape = torch.broadcast_shapes(w.shape, p.shape)
     rows = zip(w.expand(shape).reshape(-1, shape[-1]), p.expand(shape).reshape(-1, shape[-1]), strict=True)
-    return torch.stack([_variance(X, one, odds, s) for one, odds in rows]).view(shape[:-1])
+    lengths, covariance = zip(*(_spread(X, one, odds) for one, odds in rows), strict=True)
+    return Spread(torch.stack(lengths).view(shape[:-1]), torch.stack(covariance).view(shape[:-1]))
 
 
-def _variance(X: Tensor, w: Tensor, p: Tensor, s: int) -> Tensor:
+def _spread(X: Tensor, w: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
     used = p > 0
     p, draws = p[used], (X * w)[:, used] / p[used]
     away = draws - (X @ w)[:, None]
     lengths = away.square().sum(0)
-    mean = (p * lengths).sum()
     covariance = (away * p) @ away.mT
-    spread = (p * (lengths - mean).square()).sum() + 2 * (s - 1) * covariance.square().sum()
-    return spread / float(s) ** 3
+    return (p * (lengths - (p * lengths).sum()).square()).sum(), covariance.square().sum()
 
 
 class EndError(NamedTuple):
@@ -172,12 +189,18 @@ def kernel_probabilities(J: Tensor) -> Tensor:
     Args:
         J: the Jacobian of the outputs (examples and classes) in the weights, (n, d).
     """
-    return product_probabilities(J, J.mT)
+    return product_probabilities(J, _transposed(J))
 
 
 def kernel_error(J: Tensor, p: Tensor, s: int) -> Tensor:
     """``(1/s) (sum_i |j_i|^4 / p_i - |J J^T|_F^2)``: the expected error of ``J diag(m) J^T`` (derived here)."""
-    return product_error(J, J.mT, p, s)
+    return product_error(J, _transposed(J), p, s)
+
+
+def _transposed(J: Tensor) -> Tensor:
+    if J.ndim != 2:
+        raise InputError(f"asked for a Jacobian (n, d), got {tuple(J.shape)}.")
+    return J.mT
 
 
 def poisson_error(X: Tensor, w: Tensor, inclusion: Tensor) -> Tensor:
@@ -211,6 +234,9 @@ def best_shrinkage(X: Tensor, w: Tensor, error: Tensor) -> Shrunk:
     Of a product that is zero without error, nothing needs to be shrunk: the factor is 1.
     """
     check_product(X, w)
+    check_finite(error, "errors")
+    if bool((error < 0).any()):
+        raise InputError(f"asked for the shrinkage of expected errors, got a negative one, {float(error.min()):g}.")
     energy = product_energy(X, w)
     total = energy + error
     factor = torch.where(total > 0, energy / total.where(total > 0, torch.ones_like(total)), torch.ones_like(total))

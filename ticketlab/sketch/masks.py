@@ -105,10 +105,12 @@ def inclusion(scores: Tensor, kept: float) -> Tensor:
         raise InputError(
             f"asked for inclusion probabilities of scores (d,), got {tuple(scores.shape)} or a negative one."
         )
-    positive = int((scores > 0).sum())
+    largest = scores.detach().max().double()
+    scaled = scores.detach().double() / largest.where(largest > 0, torch.ones_like(largest))
+    # Counted after scaling: what is lost in it counts as zero.
+    positive = int((scaled > 0).sum())
     if not 0 < kept <= positive:
         raise InputError(f"asked to keep {kept:g} coordinates, got {positive} positive scores.")
-    scaled = scores.detach().double() / scores.detach().max().double()
     ordered = scaled.sort(descending=True).values
     rest = ordered.flip(0).cumsum(0).flip(0)
     # With the j largest kept for certain, t = (kept - j) / rest_j: for the first j for which no other one exceeds 1.

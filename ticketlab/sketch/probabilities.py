@@ -67,7 +67,7 @@ def _mixture(X: Tensor, w: Tensor, shares: Mapping[str, float], grad: Tensor | N
     for name in shares:
         if name not in KINDS:
             raise unknown("kind of probability", name, KINDS)
-    if any(not 0 <= share <= 1 for share in shares.values()) or abs(sum(shares.values()) - 1) > 1e-9:
+    if any(not 0 <= share <= 1 for share in shares.values()) or not abs(sum(shares.values()) - 1) <= 1e-9:
         raise InputError(f"asked for a mixture with shares that sum to one, got {dict(shares)}.")
     parts = [share * probabilities(X, w, name, grad=grad) for name, share in shares.items() if share > 0]
     return torch.stack(parts).sum(0)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ticketlab.errors import InputError
 from ticketlab.sketch.binary import Binary, binary_masks
-from ticketlab.sketch.cells import Cell, Kind, cell
+from ticketlab.sketch.cells import Cell, Kind, cells_of
 from ticketlab.sketch.ends import End, end_points
 from ticketlab.sketch.linear import Regression, start
 from ticketlab.sketch.price import Price, prices
@@ -78,9 +78,9 @@ def study_from(
     for name, kind in plan.kinds.items():
         p, why = _drawn_with(problem, w0, kind)
         for end, w in reached:
-            for s in plan.draws:
-                undefined = Cell(name, end.name, s, why=why)
-                found = undefined if p is None else cell(problem.X, w0, w, p, undefined, kind, plan.masks, plan.seed)
+            empty = [Cell(name, end.name, s, why=why) for s in plan.draws]
+            filled = cells_of(problem.X, w0, w, p, empty, kind, plan.masks, plan.seed) if p is not None else empty
+            for found in filled:
                 cells.append(found)
                 tick(len(cells), total)
     binary = [
