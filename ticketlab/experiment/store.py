@@ -81,7 +81,8 @@ class Store:
 
         prefix = f"{group}/"
         found = load(self._checked(step_id, TENSORS))
-        return {name.removeprefix(prefix): tensor for name, tensor in found.items() if name.startswith(prefix)}
+        # In the same order always: the library gives them in any.
+        return {name.removeprefix(prefix): found[name] for name in sorted(found) if name.startswith(prefix)}
 
     def put(
         self, step: Step, result: Result, seconds: float, content_key: str, made: Mapping[str, Any] | None = None
