@@ -40,6 +40,7 @@ def check(p: argparse.ArgumentParser) -> None:
 
     run = _running(p, "default: the fastest here, measured when a study begins")
     run.add_argument("--out", metavar="DIR", help="the study's folder (default: runs/ and a name made from the study)")
+    _store(run)
     run.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one per core)")
     run.add_argument("--dry-run", action="store_true", help="print the steps and the estimated time, run nothing")
     run.add_argument("--html", metavar="FILE", help="where the report goes (default: report.html in the folder)")
@@ -123,6 +124,7 @@ def reproduce(p: argparse.ArgumentParser) -> None:
     what.add_argument("--dry-run", action="store_true", help="print the steps and the estimated time, run nothing")
     run = _running(p, "default: tuned")
     run.add_argument("--out", metavar="DIR", help="where steps and records are kept (default: runs/ and the paper)")
+    _store(run)
     run.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one per core; 1 on a GPU)")
     said = p.add_argument_group("what is said")
     said.add_argument(
@@ -206,14 +208,39 @@ def sketch(p: argparse.ArgumentParser) -> None:
     run.add_argument("--json", action="store_true", help="stdout holds only the results as JSON")
 
 
+def _store(group: Group) -> None:
+    group.add_argument(
+        "--store",
+        metavar="DIR",
+        help="keep finished steps here: a folder or URL that studies may share (default: in their own)",
+    )
+
+
 def store(p: argparse.ArgumentParser) -> None:
     """``ticketlab store``."""
     actions = p.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    def action(name: str, text: str) -> argparse.ArgumentParser:
+        parser = actions.add_parser(name, help=text, formatter_class=p.formatter_class)
+        parser.add_argument("place", metavar="STORE", help="a study's or a table's folder, or a store (folder or URL)")
+        return parser
+
+    listed = action("ls", "what is in a store")
+    listed.add_argument("--kind", metavar="KIND", help="only steps of this kind: train, prune, ...")
+    listed.add_argument("--json", action="store_true", help="everything that is written down about each step")
+    action("verify", "read every byte and compare it with the hashes that were written with it")
+    swept = action("gc", "remove steps that no study needs, damaged results and what killed runs left")
+    swept.add_argument("--dry-run", action="store_true", help="say what would be removed")
+    exported = action("export", "one portable file with all finished steps and records")
+    exported.add_argument("--to", required=True, metavar="FILE", help="the archive (.zip)")
     bring = actions.add_parser(
         "import", help="copy finished steps and records that other folders have", formatter_class=p.formatter_class
     )
     bring.add_argument(
-        "sources", nargs="+", metavar="FROM", help="folders of studies or tables, or stores; never changed"
+        "sources",
+        nargs="+",
+        metavar="FROM",
+        help="folders of studies or tables, stores, or archives that export wrote; never changed",
     )
     bring.add_argument("--into", required=True, metavar="DIR", help="the folder that takes them in; made if absent")
 
@@ -230,6 +257,7 @@ def _ticket(p: argparse.ArgumentParser, written: str) -> Group:
 
 def _single(p: argparse.ArgumentParser) -> None:
     run = _running(p, "default: tuned")
+    _store(run)
     run.add_argument(
         "--work", metavar="DIR", help="where finished steps are kept (default: runs/ and a name made from the request)"
     )

@@ -143,6 +143,15 @@ class Mask(Mapping[str, Tensor]):
         return cls(*packing.load(Path(path)))
 
     @classmethod
+    def from_bytes(cls, content: bytes, where: str = "memory") -> Mask:
+        """A mask from the bytes of a file that ``save`` wrote; ``where`` names them in messages."""
+        return cls(*packing.from_bytes(content, where))
+
+    def to_bytes(self) -> bytes:
+        """What ``save`` writes."""
+        return packing.to_bytes(self._tensors, self.fingerprint)
+
+    @classmethod
     def dense(cls, weights: Mapping[str, Tensor]) -> Mask:
         """A mask that keeps every one of the given weights."""
         return cls({name: torch.ones(w.shape, dtype=torch.bool) for name, w in weights.items()})

@@ -33,15 +33,19 @@ def unpack(bits: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def save(tensors: Mapping[str, Tensor], fingerprint: Mapping[str, Any], path: Path) -> None:
     """Write packed masks; the file appears whole or not at all."""
-    from safetensors.torch import save as to_bytes
+    write_atomically(path, to_bytes(tensors, fingerprint))
+
+
+def to_bytes(tensors: Mapping[str, Tensor], fingerprint: Mapping[str, Any]) -> bytes:
+    """Packed masks as the bytes of a safetensors file."""
+    from safetensors.torch import save
 
     header = {
         "format": FORMAT,
         "shapes": json.dumps([[name, list(t.shape)] for name, t in tensors.items()]),
         "fingerprint": json.dumps(dict(fingerprint), sort_keys=True),
     }
-    content = to_bytes({name: pack(t) for name, t in tensors.items()}, header)
-    write_atomically(path, content)
+    return save({name: pack(t) for name, t in tensors.items()}, header)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -71,29 +75,50 @@ def _umask() -> int:
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read packed masks and their fingerprint, believing nothing that the file says without checking it."""
-    from safetensors import SafetensorError, safe_open
-
     if not path.is_file():
         raise InputError(f"asked for the mask file {path}, got no such file.")
     try:
-        with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise InputError(
-                    f"asked for a mask in {path}, got format {header.get('format')!r}; masks say {FORMAT!r}. "
-                    "Write one with Mask.save."
-                )
-            shapes = read_shapes(header.get("shapes", ""))
-            fingerprint = json.loads(header.get("fingerprint", "{}"))
-            if not isinstance(fingerprint, dict):
-                raise ValueError("the fingerprint is not an object")
-            if set(file.keys()) != set(shapes):
-                raise ValueError("the tensors and the list of shapes differ")
-            return {name: unpack_checked(name, file.get_tensor(name), s) for name, s in shapes.items()}, fingerprint
-    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, RecursionError, OSError) as error:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"asked for a mask in {path}, got a file that cannot be read: {error}.") from error
+    return from_bytes(content, str(path))
+
+
+def from_bytes(content: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Packed masks and their fingerprint from the bytes of a file; ``where`` names it in messages."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load as tensors_of
+
+    try:
+        header = _header(content)
+        if header.get("format") != FORMAT:
+            raise InputError(
+                f"asked for a mask in {where}, got format {header.get('format')!r}; masks say {FORMAT!r}. "
+                "Write one with Mask.save."
+            )
+        shapes = read_shapes(header.get("shapes", ""))
+        fingerprint = json.loads(header.get("fingerprint", "{}"))
+        if not isinstance(fingerprint, dict):
+            raise ValueError("the fingerprint is not an object")
+        bits = tensors_of(content)
+        if set(bits) != set(shapes):
+            raise ValueError("the tensors and the list of shapes differ")
+        return {name: unpack_checked(name, bits[name], s) for name, s in shapes.items()}, fingerprint
+    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, RecursionError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"asked for a mask in {path}, got a file that cannot be read: {error}.") from error
+        raise InputError(f"asked for a mask in {where}, got a file that cannot be read: {error}.") from error
+
+
+def _header(content: bytes) -> dict[str, str]:
+    """The metadata of a safetensors file; ValueError if it has none that can be read."""
+    size = int.from_bytes(content[:8], "little")
+    if len(content) < 8 + size:
+        raise ValueError("the file is shorter than its header says")
+    found = json.loads(content[8 : 8 + size]).get("__metadata__", {})
+    if not isinstance(found, dict):
+        raise ValueError("the header holds no metadata")
+    return found
 
 
 def read_shapes(text: str) -> dict[str, tuple[int, ...]]:

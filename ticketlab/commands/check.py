@@ -26,7 +26,7 @@ from ticketlab.stats import feasible
 
 # The options that a study may grow in, and those that do not touch its results: its default folder's name has neither.
 _MAY_GROW = {"command", "methods", "checks", "sparsity", "seeds", "final"}
-_NO_MATTER = {"out", "jobs", "dry_run", "html", "json", "require", "checkpoint_every"}
+_NO_MATTER = {"out", "store", "jobs", "dry_run", "html", "json", "require", "checkpoint_every"}
 
 
 def run_check(options: argparse.Namespace, arguments: list[str]) -> int:
@@ -82,6 +82,7 @@ def _prepare(options: argparse.Namespace, arguments: list[str], folder: Path) ->
         engine=options.engine,
         checkpoint_every=options.checkpoint_every,
         command=shell(arguments),
+        store=options.store,
     )
 
 

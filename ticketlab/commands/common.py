@@ -56,7 +56,9 @@ def request(options: argparse.Namespace, model: ModelLike, data: Data) -> Single
 
 def work_store(options: argparse.Namespace) -> Store:
     """Where the steps of a single ticket are kept; requests that differ in the ticket alone share them."""
-    ticket = {"command", "method", "sparsity", "seed", "weights", "out", "work", "json", "checkpoint_every"}
+    if options.store:
+        return Store(options.store)
+    ticket = {"command", "method", "sparsity", "seed", "weights", "out", "work", "store", "json", "checkpoint_every"}
     folder = Path(options.work) if options.work else default_folder(options, ticket)
     _check_place(folder.absolute(), f"asked to keep finished steps in {folder}, got")
     return Store(folder / "store")

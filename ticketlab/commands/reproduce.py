@@ -18,6 +18,7 @@ from ticketlab.commands.common import check_writable, unfinished
 from ticketlab.errors import InputError
 from ticketlab.experiment.estimate import estimate
 from ticketlab.experiment.prepared import check_jobs
+from ticketlab.experiment.store import Store
 from ticketlab.packing import write_atomically
 from ticketlab.report import reproduction as report
 from ticketlab.report.progress import Progress
@@ -63,11 +64,11 @@ def run_reproduce(options: argparse.Namespace) -> int:
             jobs=jobs,
         )
         if options.dry_run:
-            _print_plan(groups, folder, seeds, jobs, Console(stderr=options.json))
+            _print_plan(groups, store_of(folder, options.store), seeds, jobs, Console(stderr=options.json))
             return 0
         steps = {step.id: step for group in groups for seed in range(seeds) for step in group.steps(seed)}
-        with Progress(kinds=unfinished(steps.values(), store_of(folder))) as progress:
-            run(table, groups, folder, seeds=seeds, jobs=jobs, progress=progress)
+        with Progress(kinds=unfinished(steps.values(), store_of(folder, options.store))) as progress:
+            run(table, groups, folder, seeds=seeds, jobs=jobs, progress=progress, place=options.store)
     protocol = "quick" if table.quick else "paper"
     found = sift(
         table, records.merged(records.read(folder, table.name, protocol), *more), options.precision, groups
@@ -144,9 +145,8 @@ def _say(options: argparse.Namespace, found: report.Reproduction) -> None:
         report.render(found, Console())
 
 
-def _print_plan(groups: Sequence[Group], folder: Path, seeds: int, jobs: int, console: Console) -> None:
+def _print_plan(groups: Sequence[Group], store: Store, seeds: int, jobs: int, console: Console) -> None:
     total = 0.0
-    store = store_of(folder)
     for group in groups:
         steps = list({step.id: step for seed in range(seeds) for step in group.steps(seed)}.values())
         found = estimate(steps, group.ground.conditions, group.ground.context, store, jobs)

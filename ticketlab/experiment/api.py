@@ -50,7 +50,7 @@ def check(
         margin: what drop matters, in points or as a share of (dense - chance), "2%".
         settings_: ``alpha``, ``final``, ``multiplicity``, ``family``, ``test``, ``per_class``, ``device``,
             ``precision`` ("fp32", "bf16", "tf32"), ``engine`` (measured when a study begins if None),
-            ``checkpoint_every`` (seconds).
+            ``checkpoint_every`` (seconds), ``store`` (a folder or URL for the steps, which studies may share).
 
     Returns:
         A :class:`Report` with ``verdicts``, ``results`` (plain values), ``html(path)`` and a readable ``str``.
@@ -70,6 +70,7 @@ def check(
         "engine",
         "checkpoint_every",
         "command",
+        "store",
     }
     if set(settings_) - known:
         raise unknown("setting of check", sorted(set(settings_) - known)[0], sorted(known))

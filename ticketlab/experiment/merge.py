@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ticketlab.errors import InputError
-from ticketlab.experiment.store import DamagedResult, Store
-from ticketlab.packing import write_atomically
+from ticketlab.experiment.place import OWN, place_of
+from ticketlab.experiment.store import CONTENTS, MASK, RESULT, STEPS, TENSORS, DamagedResult, Store, path_of
 from ticketlab.reproduce import records
 
 # Ids come out of files that others wrote, and become paths here.
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
-_RESULT = "result.json"
 
 
 @dataclass(frozen=True)
@@ -114,8 +110,13 @@ def check_import(source: Path, into: Path) -> tuple[Place, Place]:
 
 
 def _place(folder: Path) -> Place:
-    inner = folder / "store"
-    itself = not inner.exists() and (folder.name == inner.name or (folder / "steps").is_dir())
+    found = place_of(folder)
+    if "://" in str(found):
+        raise InputError(
+            f"asked for the store of {folder}, got one at {found}. Export it first, and import the archive."
+        )
+    inner = Path(found)
+    itself = not inner.exists() and (folder.name == OWN or (folder / STEPS).is_dir())
     return Place(folder, folder if itself else inner)
 
 
@@ -125,33 +126,27 @@ class _Source(Store):
     def discard(self, step_id: str) -> None:
         self.forget(step_id)
 
-    def ids(self) -> list[str]:
-        """All finished steps, damaged or not."""
-        return sorted(path.name for path in self.folder.glob("steps/*/[!.]*"))
-
     def contents(self) -> Iterator[tuple[str, str]]:
         """Which contents were computed by which step."""
-        for path in sorted(self.folder.glob("contents/[!.]*")):
-            try:
-                yield path.name, path.read_text().strip()
-            except (OSError, ValueError):
-                continue
+        for name in self.files.files(CONTENTS):
+            with suppress(OSError, ValueError):
+                yield name.rpartition("/")[2], self.files.read(name).decode().strip()
 
-    def files(self, step_id: str) -> dict[str, bytes]:
+    def everything(self, step_id: str) -> dict[str, bytes]:
         """Everything that a finished step left, as it was written.
 
         Raises:
             DamagedResult: anything about it is not as it was written.
         """
-        hashes, folder = self._finished(step_id)["files"], self._path(step_id)
+        hashes, folder = self._finished(step_id)["files"], path_of(step_id)
         # A name with a path in it would be written elsewhere.
-        if any(Path(name).name != name or name == _RESULT for name in hashes):
+        if any(name not in (MASK, TENSORS) for name in hashes):
             raise DamagedResult(step_id)
-        files = {name: (folder / name).read_bytes() for name in hashes}
+        files = {name: self.files.get(folder, name) for name in hashes}
         # What is checked is what will be written: nothing is read twice.
         if any(hashlib.sha256(content).hexdigest() != hashes[name] for name, content in files.items()):
             raise DamagedResult(step_id)
-        return {**files, _RESULT: (folder / _RESULT).read_bytes()}
+        return {**files, RESULT: self.files.get(folder, RESULT)}
 
 
 class _Import:
@@ -190,40 +185,23 @@ class _Import:
             # What it shares is not what is there: alone it would be the source's, joined it would be another's.
             self.differing.append(step_id)
         else:
-            files = self._source.files(step_id)
-            land(files, self._into.folder / "steps" / step_id[:2] / step_id)
+            files = self._source.everything(step_id)
+            with self._writing():
+                self._into.files.put_folder(path_of(step_id), files)
             self.new.append(step_id)
 
     def contents(self) -> None:
         """What tells a run that another step has computed the same already."""
         taken = {*self.new, *self.known}
         for key, step_id in self._source.contents():
-            path = self._into.folder / "contents" / key
-            if step_id in taken and not path.exists():
-                write_atomically(path, step_id.encode())
+            if step_id in taken and self._into.same_content(key) is None:
+                with self._writing():
+                    self._into.files.write(f"{CONTENTS}/{key}", step_id.encode())
 
-
-def land(files: Mapping[str, bytes], final: Path) -> None:
-    """Make a folder of files, whole or not at all; one that is there stays.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=final.parent, prefix=".new-"))
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
         try:
-            for name, content in files.items():
-                with (scratch / name).open("wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-            os.rename(scratch, final)
-        except OSError:
-            # Another writer was first: a folder with something in it is never replaced.
-            if not final.exists():
-                raise
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    except OSError as error:
-        raise InputError(f"asked to store a result under {final.parent}, got {error.strerror or error}.") from error
+            yield
+        except OSError as error:
+            text = f"asked to store a result under {self._into.place}, got {error.strerror or error}."
+            raise InputError(text) from error

@@ -20,6 +20,7 @@ from ticketlab.experiment.arms import ORIGINAL, Plan
 from ticketlab.experiment.estimate import best_engine
 from ticketlab.experiment.factory import ModelLike
 from ticketlab.experiment.groundwork import MethodLike, check_spans, checked_sparsity, groundwork, label_of
+from ticketlab.experiment.place import place_of
 from ticketlab.experiment.plan import method_of, plan
 from ticketlab.experiment.prepared import Prepared
 from ticketlab.experiment.study import Study
@@ -49,8 +50,11 @@ def prepare(
     engine: str | None = None,
     checkpoint_every: float = 60.0,
     command: str = "",
+    store: str | Path | None = None,
 ) -> Prepared:
     """Check everything that can be checked, and plan the study in ``folder``, new or grown.
+
+    Its steps are kept in ``store`` (a folder or URL that other studies may share), or in the folder itself.
 
     Raises:
         InputError: anything that is wrong with the input, before any training.
@@ -73,6 +77,7 @@ def prepare(
         raise InputError(f"asked for {seeds} seeds, got fewer than one.")
     exists = studies.exists(folder)
     old = Study.load(folder) if exists else None
+    place = place_of(folder, store)
     # A study keeps the engine that was chosen when it began.
     kept = engine or (old.numerics["engine"] if old else None)
     ground = groundwork(
@@ -117,7 +122,7 @@ def prepare(
         if best != study.numerics["engine"]:
             study = replace(study, numerics={**study.numerics, "engine": best})
             planned, context = plan(study, own), replace(context, engine=best)
-    return Prepared(study, planned, context, folder, own, old)
+    return Prepared(study, planned, context, folder, own, old, place)
 
 
 def _first_look(study: Study) -> int:

@@ -15,10 +15,12 @@ from ticketlab.experiment.arms import DENSE, ORIGINAL, Plan
 from ticketlab.experiment.compute import Progress, compute
 from ticketlab.experiment.context import Context
 from ticketlab.experiment.estimate import Estimate, check_room, estimate
+from ticketlab.experiment.place import keep_place, place_of
 from ticketlab.experiment.plan import plan
 from ticketlab.experiment.results import as_json, collect
 from ticketlab.experiment.store import DamagedResult, Store
 from ticketlab.experiment.study import Study
+from ticketlab.experiment.upkeep import register
 from ticketlab.methods import Method
 from ticketlab.packing import write_atomically
 
@@ -35,11 +37,12 @@ class Prepared:
     folder: Path
     methods: dict[str, Method]
     before: Study | None = None
+    place: str | Path | None = None
 
     @property
     def store(self) -> Store:
         """The study's store."""
-        return Store(self.folder / "store")
+        return Store(self.place if self.place is not None else place_of(self.folder))
 
     def estimate(self, jobs: int) -> Estimate:
         """What it will take."""
@@ -53,6 +56,8 @@ class Prepared:
         check_room(self.plan.steps.values(), self.study, self.context, jobs)
         self._check_comparisons()
         self.study.save(self.folder)
+        keep_place(self.folder, store.place)
+        register(store, self.folder, "study", self.plan.steps)
         untrained = self._untrained(store)
 
         def results() -> dict[str, Any]:
@@ -101,7 +106,7 @@ def reopen(folder: Path) -> tuple[Study, dict[str, Any]]:
         and all(_asked(written, part) == list(getattr(study, part)) for part in ("methods", "checks", "sparsities"))
     ):
         return study, written
-    planned, store = plan(study), Store(folder / "store")
+    planned, store = plan(study), Store(place_of(folder))
     while True:
         # A damaged result is put aside and counts as not finished.
         with contextlib.suppress(DamagedResult):

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 from typing import Protocol
 
 from ticketlab.data.variants import SMALLER
@@ -19,6 +18,7 @@ from ticketlab.engine.allocator import keep_freed_memory
 from ticketlab.errors import InputError
 from ticketlab.experiment.context import Context
 from ticketlab.experiment.execute import execute, execute_pack, forget_unfinished
+from ticketlab.experiment.provenance import provenance
 from ticketlab.experiment.step import Step
 from ticketlab.experiment.store import DamagedResult, Store
 
@@ -85,7 +85,7 @@ class Processes:
 
     def _pass(self, waiting: dict[str, Step], store: Store, tell: Listener) -> None:
         running: dict[Future[list[float]], list[Step]] = {}
-        initargs = (self._context, store.folder)
+        initargs = (self._context, store.place)
         with ProcessPoolExecutor(self._jobs, multiprocessing.get_context("spawn"), _start_worker, initargs) as pool:
             try:
                 while waiting or running:
@@ -194,13 +194,13 @@ def _stop(pool: ProcessPoolExecutor) -> None:
 _worker: tuple[Context, Store] | None = None
 
 
-def _start_worker(context: Context, folder: Path) -> None:
+def _start_worker(context: Context, place: str) -> None:
     global _worker
     # Ctrl-C reaches every process of the terminal; the driver alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_driver, name="end with driver", daemon=True).start()
     keep_freed_memory()
-    _worker = (context, Store(folder))
+    _worker = (context, Store(place))
 
 
 def _end_with_driver() -> None:
@@ -223,7 +223,7 @@ def _work(pack: Sequence[Step], context: Context, store: Store) -> list[float]:
     results = execute_pack(pack, context, store) if len(pack) > 1 else [execute(pack[0], context, store)]
     seconds = (time.perf_counter() - started) / len(pack)
     for step, result, key in zip(pack, results, keys, strict=True):
-        store.put(step, result, seconds, key)
+        store.put(step, result, seconds, key, provenance(context.device))
     forget_unfinished(pack, store)
     return [seconds] * len(pack)
 

@@ -4,33 +4,43 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ticketlab.errors import InputError
+from ticketlab.experiment.files import Files, LocalFiles, open_files
 from ticketlab.experiment.step import Result, Step
 from ticketlab.mask import Mask
 
-_RESULT, _MASK, _TENSORS = "result.json", "mask.safetensors", "tensors.safetensors"
+RESULT, MASK, TENSORS = "result.json", "mask.safetensors", "tensors.safetensors"
+STEPS, CONTENTS, DAMAGED = "steps", "contents", "damaged"
 
 
 class Store:
-    """Results of steps in a folder.
+    """Results of steps in a folder, or at a URL that fsspec opens (s3://bucket/folder).
 
-    A step's folder is filled under another name, then renamed: readers see a whole result or none, and of two writers
-    the first wins. A damaged result (checked by hash when it is read) is put aside and computed again.
+    A step's folder appears whole or not at all, and of two writers the first wins: any number of processes and machines
+    may share a store without a server. A damaged result (checked by hash when it is read) is put aside and computed
+    again.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, place: Path | str | Files) -> None:
+        self.files: Files = open_files(place) if isinstance(place, (str, Path)) else place
+        self.place = self.files.place
         self._known: dict[str, dict[str, Any]] = {}
+
+    @property
+    def folder(self) -> Path:
+        """Where unfinished work of this machine is kept: the store's own folder, or a temporary one for a URL."""
+        if isinstance(self.files, LocalFiles):
+            return self.files.root
+        return Path(tempfile.gettempdir()) / f"ticketlab-{hashlib.sha256(self.place.encode()).hexdigest()[:16]}"
 
     def facts(self, step_id: str) -> dict[str, Any] | None:
         """The plain part of a step's result, or None if it was not computed yet."""
@@ -40,49 +50,64 @@ class Store:
     def __contains__(self, step_id: str) -> bool:
         return self._record(step_id) is not None
 
+    def ids(self) -> Iterator[str]:
+        """All steps, in order, whether they are whole or not."""
+        for name in self.files.folders(STEPS):
+            yield name.rpartition("/")[2]
+
+    def record(self, step_id: str) -> dict[str, Any]:
+        """Everything that is written down about a finished step, as plain values.
+
+        ``kind``, ``params``, ``inputs``, ``label``, ``facts``, ``digests`` (of what it left), ``seconds``, ``finished``
+        (seconds since 1970), ``provenance`` (commit, versions, machine), ``files`` with their hashes, and ``linked``,
+        the step whose result this one shares, if any.
+
+        Raises:
+            KeyError: it is not finished.
+        """
+        return dict(self._finished(step_id))
+
     def digests(self, step_id: str) -> dict[str, str]:
         """The content hashes of what a finished step left."""
         return dict(self._finished(step_id)["digests"])
 
     def mask(self, step_id: str) -> Mask:
         """The mask that a finished step left."""
-        return Mask.load(self._checked_file(step_id, _MASK))
+        return Mask.from_bytes(self._checked(step_id, MASK), f"step {step_id}")
 
     def tensors(self, step_id: str, group: str) -> dict[str, Tensor]:
         """One group of tensors that a finished step left."""
-        from safetensors import safe_open
+        from safetensors.torch import load
 
         prefix = f"{group}/"
-        with safe_open(str(self._checked_file(step_id, _TENSORS)), framework="pt") as file:
-            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 (it is no dict)
-            return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+        found = load(self._checked(step_id, TENSORS))
+        # In the same order always: the library gives them in any.
+        return {name.removeprefix(prefix): found[name] for name in sorted(found) if name.startswith(prefix)}
 
-    def put(self, step: Step, result: Result, seconds: float, content_key: str) -> None:
-        """Store a result; if another writer was first, theirs stays."""
+    def put(
+        self, step: Step, result: Result, seconds: float, content_key: str, made: Mapping[str, Any] | None = None
+    ) -> None:
+        """Store a result; if another writer was first, theirs stays. ``made`` is its provenance."""
         from safetensors.torch import save
 
-        files: dict[str, bytes] = {}
-        with tempfile.TemporaryDirectory() as scratch:
-            if result.mask is not None:
-                result.mask.save(Path(scratch) / _MASK)
-                files[_MASK] = (Path(scratch) / _MASK).read_bytes()
+        files = {MASK: result.mask.to_bytes()} if result.mask is not None else {}
         flat = {f"{g}/{n}": t.contiguous() for g, group in result.tensors.items() for n, t in group.items()}
         if flat:
-            files[_TENSORS] = save(flat)
-        self._write(step, result.facts, result.digests(), seconds, content_key, files)
+            files[TENSORS] = save(flat)
+        self._write(step, result.facts, result.digests(), seconds, content_key, files, made or {})
 
     def link(self, step: Step, other: str, content_key: str) -> None:
         """Record that a step's result is that of another one with the same contents going in."""
         record = self._finished(other)
         origin = record.get("linked", other)
-        self._write(step, record["facts"], record["digests"], 0.0, content_key, {}, linked=origin)
+        made = record.get("provenance", {})
+        self._write(step, record["facts"], record["digests"], 0.0, content_key, {}, made, linked=origin)
 
     def same_content(self, content_key: str) -> str | None:
         """The id of a finished step that computed the same from the same contents."""
-        path = self.folder / "contents" / content_key
         try:
-            found = path.read_text().strip()
-        except OSError:
+            found = self.files.read(f"{CONTENTS}/{content_key}").decode().strip()
+        except (OSError, ValueError):
             return None
         return found if found in self else None
 
@@ -103,6 +128,7 @@ class Store:
         seconds: float,
         content_key: str,
         files: Mapping[str, bytes],
+        made: Mapping[str, Any],
         linked: str | None = None,
     ) -> None:
         record = {
@@ -113,57 +139,36 @@ class Store:
             "label": step.label,
             "facts": dict(facts),
             "digests": dict(digests),
+            "content": content_key,
             "seconds": round(seconds, 4),
             "finished": time.time(),
+            "provenance": dict(made),
             "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
             **({"linked": linked} if linked else {}),
         }
-        record["checksum"] = _checksum(record)
-        final = self._path(step.id)
         try:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            scratch = Path(tempfile.mkdtemp(dir=final.parent, prefix=".new-"))
-            try:
-                for name, content in {**files, _RESULT: json.dumps(record, indent=1).encode()}.items():
-                    _write_through(scratch / name, content)
-                if not final.exists():
-                    os.rename(scratch, final)
-            except FileExistsError:
-                pass
-            except OSError:
-                if not final.exists():
-                    raise
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
-            self._publish(content_key, step.id)
+            self.files.put_folder(path_of(step.id), {**files, RESULT: written(record)})
+            if not self._index(content_key):
+                self.files.write(f"{CONTENTS}/{content_key}", step.id.encode())
         except OSError as error:
-            raise InputError(f"asked to store a result under {self.folder}, got {error.strerror or error}.") from error
+            raise InputError(f"asked to store a result under {self.place}, got {error.strerror or error}.") from error
 
-    def _publish(self, content_key: str, step_id: str) -> None:
-        path = self.folder / "contents" / content_key
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}-{os.getpid()}")
-            _write_through(temporary, step_id.encode())
-            os.replace(temporary, path)
-
-    def _path(self, step_id: str) -> Path:
-        return self.folder / "steps" / step_id[:2] / step_id
+    def _index(self, content_key: str) -> bytes:
+        try:
+            return self.files.read(f"{CONTENTS}/{content_key}")
+        except FileNotFoundError:
+            return b""
 
     def _record(self, step_id: str) -> dict[str, Any] | None:
         if step_id in self._known:
             return self._known[step_id]
-        path = self._path(step_id) / _RESULT
         try:
-            record = json.loads(path.read_bytes())
-            whole = record["id"] == step_id and record.pop("checksum") == _checksum(record)
-            if whole and "linked" in record and self._record(record["linked"]) is None:
-                whole = False
+            record = parsed(step_id, self.files.get(path_of(step_id), RESULT))
+            whole = "linked" not in record or self._record(record["linked"]) is not None
         except FileNotFoundError:
-            # A folder without a record was copied or deleted in part; it would be in the way of a new result.
-            self.discard(step_id)
+            self._discard_if_bare(step_id)
             return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, RecursionError):
             whole, record = False, {}
         if not whole:
             self.discard(step_id)
@@ -171,15 +176,26 @@ class Store:
         self._known[step_id] = record
         return dict(record)
 
+    def _discard_if_bare(self, step_id: str) -> None:
+        """A folder without a record was copied or deleted in part; it would be in the way of a new result."""
+        with suppress(FileNotFoundError):
+            # Looked at again: a writer may have put the whole result there just now.
+            if RESULT not in self.files.names(path_of(step_id)):
+                self.discard(step_id)
+
     def discard(self, step_id: str) -> None:
         """Put a damaged result aside, so that it is computed again."""
         self.forget(step_id)
-        path = self._path(step_id)
+        name = path_of(step_id)
         try:
-            if path.exists():
-                path.rename(path.with_name(f".damaged-{step_id}-{time.time_ns()}"))
+            if self.files.has_folder(name):
+                self.files.move_folder(name, f"{DAMAGED}/{step_id}-{time.time_ns()}")
+        except FileNotFoundError:
+            # Another process was first.
+            return
         except OSError as error:
-            raise InputError(f"asked to put the damaged {path} aside, got {error.strerror or error}.") from error
+            text = f"asked to put the damaged {self.place}/{name} aside, got {error.strerror or error}."
+            raise InputError(text) from error
 
     def forget(self, step_id: str) -> None:
         """Look at the folder again for a step, and for those that share its result, which fall with it."""
@@ -192,28 +208,44 @@ class Store:
             raise KeyError(step_id)
         return record
 
-    def _checked_file(self, step_id: str, name: str) -> Path:
+    def _checked(self, step_id: str, name: str) -> bytes:
         record = self._finished(step_id)
         if "linked" in record:
-            return self._checked_file(record["linked"], name)
-        path = self._path(step_id) / name
-        content = path.read_bytes() if path.is_file() else b""
+            return self._checked(record["linked"], name)
+        try:
+            content = self.files.get(path_of(step_id), name)
+        except OSError:
+            content = b""
         if hashlib.sha256(content).hexdigest() != record["files"].get(name):
             self.discard(step_id)
             raise DamagedResult(step_id)
-        return path
+        return content
 
 
 class DamagedResult(Exception):
     """A stored file does not have the hash that was written with it; the step was put aside, run it again."""
 
 
+def path_of(step_id: str) -> str:
+    """The name of a step's folder."""
+    return f"{STEPS}/{step_id[:2]}/{step_id}"
+
+
+def written(record: Mapping[str, Any]) -> bytes:
+    """A record as it is written, with the checksum of all the rest."""
+    return json.dumps({**record, "checksum": _checksum(record)}, indent=1).encode()
+
+
+def parsed(step_id: str, content: bytes) -> dict[str, Any]:
+    """A record as it was before it was written; ValueError if anything about it changed."""
+    try:
+        record: dict[str, Any] = json.loads(content)
+        if record["id"] != step_id or record.pop("checksum") != _checksum(record):
+            raise ValueError(f"the record of {step_id} is damaged")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"the record of {step_id} is damaged: {error}") from error
+    return record
+
+
 def _checksum(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

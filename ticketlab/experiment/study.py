@@ -14,7 +14,7 @@ from ticketlab.packing import write_atomically
 
 FORMAT = 1
 _FILE = "study.json"
-_STORE = "store"
+_NOT_OTHER = {"store", "store.txt"}
 # What a study keeps for life, with the words for it in messages.
 FIXED = ("data", "model", "recipe", "numerics", "scoring", "statistics")
 
@@ -176,7 +176,7 @@ def exists(folder: Path) -> bool:
     """
     if (folder / _FILE).is_file():
         return True
-    if folder.exists() and (not folder.is_dir() or any(entry.name != _STORE for entry in folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(entry.name not in _NOT_OTHER for entry in folder.iterdir())):
         raise InputError(f"asked for --out {folder}, got something that is no study and not empty. Use another folder.")
     return False
 

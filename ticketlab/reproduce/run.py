@@ -10,8 +10,10 @@ from typing import Literal
 
 from ticketlab.experiment.arms import Trained
 from ticketlab.experiment.compute import Progress, compute
+from ticketlab.experiment.place import keep_place, place_of
 from ticketlab.experiment.provenance import provenance
 from ticketlab.experiment.store import DamagedResult, Store
+from ticketlab.experiment.upkeep import register
 from ticketlab.reproduce import records
 from ticketlab.reproduce.cells import Cell
 from ticketlab.reproduce.prepare import Group
@@ -19,13 +21,20 @@ from ticketlab.reproduce.records import Control, DataFacts, ModelFacts, Record
 from ticketlab.reproduce.table import DENSE, Table
 
 
-def store_of(folder: Path) -> Store:
-    """Where a table's steps are kept. Tables with one folder share what they have in common."""
-    return Store(folder / "store")
+def store_of(folder: Path, place: str | None = None) -> Store:
+    """Where a table's steps are kept. Tables with one folder, or one store, share what they have in common."""
+    return Store(place_of(folder, place))
 
 
 def run(
-    table: Table, groups: Sequence[Group], folder: Path, *, seeds: int, jobs: int, progress: Progress | None = None
+    table: Table,
+    groups: Sequence[Group],
+    folder: Path,
+    *,
+    seeds: int,
+    jobs: int,
+    progress: Progress | None = None,
+    place: str | None = None,
 ) -> None:
     """Train what is missing: the first seed of every cell before the second of any, groups and cells in their order.
 
@@ -33,8 +42,10 @@ def run(
     on from its last checkpoint. A record is written as soon as a training is finished, and at the start for those
     that an earlier call finished and did not write down.
     """
-    store = store_of(folder)
+    store = store_of(folder, place)
+    keep_place(folder, store.place)
     every = {step.id for group in groups for seed in range(seeds) for step in group.steps(seed)}
+    register(store, folder, f"{table.name} {_protocol(table)}", every)
     if progress:
         progress.start(len(every), sum(step in store for step in every))
     try:
@@ -88,7 +99,7 @@ def _protocol(table: Table) -> Literal["quick", "paper"]:
 
 
 def _record(table: Table, group: Group, cell: Cell, seed: int, trained: Trained, store: Store) -> Record:
-    facts = store.facts(trained.final) or {}
+    facts, made = store.facts(trained.final) or {}, store.record(store.linked(trained.final) or trained.final)
     row = next((row for row in table.rows if row.name == cell.row), None)
     conditions = group.ground.conditions
     data, model = conditions.data, conditions.model
@@ -113,8 +124,9 @@ def _record(table: Table, group: Group, cell: Cell, seed: int, trained: Trained,
         model=ModelFacts(name=model["name"], identity=model["identity"], prunable=model["prunable"]),
         recipe=conditions.recipe,
         numerics=conditions.numerics,
-        provenance=provenance(conditions.numerics["device"]),
-        finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        # Of the training, whenever and wherever it was; steps of earlier versions do not say.
+        provenance=made.get("provenance") or provenance(conditions.numerics["device"]),
+        finished=datetime.fromtimestamp(made["finished"], timezone.utc).isoformat(timespec="seconds"),
         step=trained.final,
         per_class=table.per_class if _scored(group, trained) else None,
     )
