@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check bench results clean help
+.PHONY: demo test test-slow chaos fuzz check bench results clean help
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile
@@ -30,6 +30,12 @@ test: .venv/ready ## lint, types and the test suite
 
 test-slow: .venv/ready ## the long tests too
 	@$(BIN)/python -m pytest -q -n 2 -m '' $(ARGS)
+
+chaos: .venv/ready ## kill, damage, interrupt and fill the disk, 200 rounds (20 minutes; ARGS="--rounds 20 --minutes 5")
+	@$(BIN)/python tests/chaos.py $(ARGS)
+
+fuzz: .venv/ready ## 100,000 damaged files for everything that reads files (10 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --inputs 100000 $(ARGS)
 
 bench: .venv/ready ## every benchmark in one table, with the targets (20 minutes; leave the machine alone)
 	@$(BIN)/python benchmarks/support/table.py

@@ -199,7 +199,7 @@ def test_a_study_from_end_to_end(
     def no(*arguments: Any) -> Any:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr("ticketlab.experiment.run.execute", no)
+    monkeypatch.setattr("ticketlab.experiment.work.execute", no)
     assert run(*asked, "--json") == 0
     # A second run prints the same bytes and computes nothing, as many processes as it may use.
     assert capsys.readouterr().out == first.out

@@ -67,7 +67,7 @@ def ran(folder: Path, method: str, checks: list[str], **changes: Any) -> tuple[A
     """One seed of a study: its plan and store."""
     study = tiny.prepared(folder, [method], checks=checks, **changes)
     one = plan(study.study, seeds=[0])
-    InProcess(study.context).run(one.ordered(), study.store, lambda *_: None)
+    InProcess(study.context).run(one.ordered(), study.store, tiny.Deaf())
     return study, one, study.store
 
 

@@ -21,7 +21,7 @@ from ticketlab.experiment.arms import DENSE, ORIGINAL, Arm, Plan, Trained
 from ticketlab.experiment.context import Context
 from ticketlab.experiment.plan import plan
 from ticketlab.experiment.prepared import Prepared
-from ticketlab.experiment.run import InProcess
+from ticketlab.experiment.run import Failure, InProcess
 from ticketlab.experiment.step import Step
 from ticketlab.experiment.store import Store
 from ticketlab.mask import Mask
@@ -62,10 +62,13 @@ class Ran:
         self.train_before = Split(
             self.study.context.data.train.inputs.clone(), self.study.context.data.train.targets.clone()
         )
-        InProcess(self.study.context).run(self.plan.ordered(), self.store, self._tell)
+        InProcess(self.study.context).run(self.plan.ordered(), self.store, self)
 
-    def _tell(self, step: Step, seconds: float, linked: bool) -> None:
+    def finished(self, step: Step, seconds: float, linked: bool) -> None:
         (self.linked if linked else self.computed).append(step.id)
+
+    def failed(self, failure: Failure) -> None:
+        raise failure.error()
 
     def arm(self, method: str, check: str) -> Trained:
         return self.plan.arms[Arm(method, check, SPARSITY, 0)]

@@ -242,7 +242,7 @@ def test_counts_on_the_way_are_never_below_the_last_ones(few: int) -> None:
 def ran(folder: Path, methods: list[Any], checks: list[str], sparsity: float = 0.6) -> tuple[Any, Any]:
     study = tiny.prepared(folder, methods, checks=checks, sparsity=[sparsity])
     one = plan(study.study, {m.name: m for m in methods if isinstance(m, Method)}, seeds=[0])
-    InProcess(study.context).run(one.ordered(), study.store, lambda *_: None)
+    InProcess(study.context).run(one.ordered(), study.store, tiny.Deaf())
     return study, one
 
 

@@ -144,7 +144,7 @@ def kept(folder: str | Path = "runs/small", protocol: str = "quick") -> list[Rec
 
 
 def timeless(found: list[Record]) -> list[dict[str, Any]]:
-    return [{k: v for k, v in r.to_json().items() if k not in ("seconds", "finished")} for r in found]
+    return [{k: v for k, v in r.to_json().items() if k not in ("seconds", "finished", "provenance")} for r in found]
 
 
 @pytest.fixture(scope="module")

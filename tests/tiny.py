@@ -95,6 +95,20 @@ class Counter:
         pass
 
 
+class Deaf:
+    """Hears what a runner does; a step that fails is an error."""
+
+    def __init__(self) -> None:
+        self.computed: list[str] = []
+        self.linked: list[str] = []
+
+    def finished(self, step: Step, seconds: float, linked: bool) -> None:
+        (self.linked if linked else self.computed).append(step.id)
+
+    def failed(self, failure: Any) -> None:
+        raise failure.error()
+
+
 def final(study: Prepared, step_id: str) -> Step:
     """A planned step."""
     return study.plan.steps[step_id]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ticketlab import budget as budget
+    from ticketlab import distributed as distributed
     from ticketlab.diagnosis import Diagnosis as Diagnosis
     from ticketlab.diagnosis import diagnose as diagnose
     from ticketlab.enforcement import enforce as enforce
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ticketlab.errors import InputError as InputError
     from ticketlab.experiment.api import Report as Report
     from ticketlab.experiment.api import check as check
+    from ticketlab.experiment.where import Where as Where
     from ticketlab.finding import find as find
     from ticketlab.mask import Mask as Mask
     from ticketlab.methods import Method as Method
@@ -42,6 +44,7 @@ _HOMES = {
     "InputError": "errors",
     "Report": "experiment.api",
     "check": "experiment.api",
+    "Where": "experiment.where",
     "find": "finding",
     "Mask": "mask",
     "Method": "methods",
@@ -56,14 +59,16 @@ _HOMES = {
     "load_ticket": "ticket_file",
 }
 
-__all__ = ["__version__", "budget", *_HOMES]
+_MODULES = ("budget", "distributed")
+
+__all__ = ["__version__", *_MODULES, *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"ticketlab.{_HOMES[name]}"), name)
-    if name == "budget":
-        return importlib.import_module("ticketlab.budget")
+    if name in _MODULES:
+        return importlib.import_module(f"ticketlab.{name}")
     raise AttributeError(f"module 'ticketlab' has no attribute {name!r}")
 
 

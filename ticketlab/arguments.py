@@ -27,7 +27,12 @@ def check(p: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--checks", nargs="+", metavar="CHECK", help="names, versus:METHOD, or all; see `ticketlab list checks`"
     )
-    what.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds per ticket, at least 3 (default: 5)")
+    what.add_argument("--seeds", type=int, metavar="N", help="seeds per ticket, at least 3 (default: 5)")
+    what.add_argument(
+        "--until-decided",
+        action="store_true",
+        help="add seeds to the undecided comparisons only: looks at 3, 5, 8, 12 and 20 seeds",
+    )
     _recipe(p)
 
     judge = p.add_argument_group("how verdicts are reached")
@@ -41,8 +46,9 @@ def check(p: argparse.ArgumentParser) -> None:
     run = _running(p, "default: the fastest here, measured when a study begins")
     run.add_argument("--out", metavar="DIR", help="the study's folder (default: runs/ and a name made from the study)")
     _store(run)
-    run.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one per core)")
-    run.add_argument("--dry-run", action="store_true", help="print the steps and the estimated time, run nothing")
+    _loggers(run)
+    _workers(run, "one per core")
+    run.add_argument("--dry-run", action="store_true", help="print steps and estimated time and disk, run nothing")
     run.add_argument("--html", metavar="FILE", help="where the report goes (default: report.html in the folder)")
     run.add_argument("--json", action="store_true", help="stdout holds only the results as JSON")
     run.add_argument(
@@ -125,7 +131,8 @@ def reproduce(p: argparse.ArgumentParser) -> None:
     run = _running(p, "default: tuned")
     run.add_argument("--out", metavar="DIR", help="where steps and records are kept (default: runs/ and the paper)")
     _store(run)
-    run.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one per core; 1 on a GPU)")
+    _loggers(run)
+    _workers(run, "one per core; 1 on a GPU")
     said = p.add_argument_group("what is said")
     said.add_argument(
         "--with",
@@ -208,6 +215,21 @@ def sketch(p: argparse.ArgumentParser) -> None:
     run.add_argument("--json", action="store_true", help="stdout holds only the results as JSON")
 
 
+def _workers(group: Group, default: str) -> None:
+    group.add_argument("--jobs", type=int, metavar="N", help=f"worker processes (default: {default})")
+    group.add_argument("--scheduler", metavar="ADDRESS", help="use the workers of this Dask cluster: tcp://HOST:8786")
+    group.add_argument("--slurm", action="store_true", help="start --jobs workers as Slurm jobs, as dask-jobqueue does")
+    group.add_argument("--dashboard", action="store_true", help="show Dask's dashboard of the worker processes")
+
+
+def _loggers(group: Group) -> None:
+    group.add_argument(
+        "--tensorboard",
+        metavar="DIR",
+        help="write every training's curves there, for `tensorboard --logdir DIR`",
+    )
+
+
 def _store(group: Group) -> None:
     group.add_argument(
         "--store",
@@ -243,6 +265,19 @@ def store(p: argparse.ArgumentParser) -> None:
         help="folders of studies or tables, stores, or archives that export wrote; never changed",
     )
     bring.add_argument("--into", required=True, metavar="DIR", help="the folder that takes them in; made if absent")
+
+
+def watch(p: argparse.ArgumentParser) -> None:
+    """``ticketlab watch``."""
+    p.description = _wrapped(
+        "Shows how a study or a table stands, while it runs or not: what is done, what runs right now and how far it "
+        "is, what failed, how long the rest will take, and what the results say so far. It only looks, from any "
+        "process that can read the folder, and ends by itself when all is done. Not on a terminal, it prints that once."
+    )
+    p.add_argument("folder", metavar="DIR", help="the folder of a study or a table (--out)")
+    p.add_argument("--every", type=float, default=2.0, metavar="S", help="seconds between two looks (default: 2)")
+    p.add_argument("--once", action="store_true", help="look once")
+    p.add_argument("--json", action="store_true", help="look once; stdout holds only what was seen, as JSON")
 
 
 def _ticket(p: argparse.ArgumentParser, written: str) -> Group:

@@ -1,4 +1,4 @@
-"""The command line: ``ticketlab check | train | prune | reproduce | sketch | bench | store | list | show | report``.
+"""The command line: check, train, prune, reproduce, watch, sketch, bench, store, list, show and report.
 
 Nothing heavy is imported before a command runs: ``--help`` must answer at once.
 """
@@ -20,6 +20,7 @@ EXAMPLES = """does a method find anything?
   ticketlab check snip --data digits --model conv --sparsity 0.9 --seeds 10
   ticketlab check scores:my_score snip --data cifar10 --model resnet20 --sparsity 0.9 --seeds 10
   ticketlab list methods
+  ticketlab watch runs/first
   ticketlab show runs/first
   ticketlab report runs/first --html r.html --csv t.csv --latex t.tex
 
@@ -98,6 +99,10 @@ def _run(options: argparse.Namespace, typed: list[str]) -> int:
         from ticketlab.commands.reproduce import run_reproduce
 
         return run_reproduce(options)
+    if options.command == "watch":
+        from ticketlab.commands.watch import run_watch
+
+        return run_watch(options)
     if options.command == "sketch":
         from ticketlab.commands.sketch import run_sketch
 
@@ -133,6 +138,7 @@ def parser() -> argparse.ArgumentParser:
         (arguments.train, "make one ticket, train it to the end and write it"),
         (arguments.prune, "find one mask and write it"),
         (arguments.reproduce, "run a published table and compare"),
+        (arguments.watch, "how a study or a table stands, live, from any process"),
         (arguments.sketch, "try the theory of pruning as sketching on linear models"),
         (arguments.store, "bring results of several machines together"),
         (arguments.bench, "how fast this machine trains, beside its limits"),

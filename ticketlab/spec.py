@@ -86,7 +86,14 @@ def from_function(score: ScoreFunction | Method, name: str | None = None) -> Met
         return validated(score)
     if not callable(score):
         raise InputError(f"asked for {name or score!r} as a method, got {type(score).__name__}, not a function.")
-    takes_scoring(score)
+    try:
+        takes_scoring(score)
+    except (ValueError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"asked for {name or name_of(score)!r} as a method, got what says no arguments: {error}."
+        ) from error
     options = {p.name: p.default for p in inspect.signature(score).parameters.values() if p.default is not p.empty}
     summary = (inspect.getdoc(score) or "").split("\n")[0]
     return Method(name or name_of(score), score=score, options=options, summary=summary, paper="yours")

@@ -11,9 +11,9 @@ import pytest
 import tiny
 import torch
 
-from ticketlab.experiment import execute, run
+from ticketlab.experiment import agenda, execute, work
+from ticketlab.experiment.agenda import alike, content_key, packed
 from ticketlab.experiment.prepared import Prepared
-from ticketlab.experiment.run import alike, content_key, packed
 from ticketlab.experiment.step import Step
 
 ASKED: dict[str, Any] = {"methods": ["snip", "lottery,rewind=0.5"], "checks": ["corrupted", "half-data", "rearrange"]}
@@ -34,7 +34,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]
     """The study trained one ticket a pack, by an engine three tickets wide."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "compile", lambda function, **_: function)
-        patch.setattr(run, "packed", lambda step, *arguments, **options: [step])
+        patch.setattr(agenda, "packed", lambda step, *arguments, **options: [step])
         found = tiny.prepared(tmp_path_factory.mktemp("alone"), engine="stacked:3", **ASKED)
         found.run()
         return contents(found)
@@ -49,7 +49,7 @@ def test_packs_change_nothing(tmp_path: Path, alone: Any, monkeypatch: pytest.Mo
         assert all(alike(steps[0], step) for step in steps[1:])
         return execute_pack(steps, *arguments)
 
-    monkeypatch.setattr(run, "execute_pack", seen)
+    monkeypatch.setattr(work, "execute_pack", seen)
     found = tiny.prepared(tmp_path / "s", engine="stacked:3", **ASKED)
     results = found.run()
     assert contents(found) == alone
@@ -78,7 +78,7 @@ def test_a_stopped_pack_goes_on_packed_in_another_way(
             with pytest.raises(KeyboardInterrupt):
                 tiny.prepared(tmp_path / "s", **asked).run()
             if attempt % 2:
-                patch.setattr(run, "packed", lambda step, *arguments, **options: [step])
+                patch.setattr(agenda, "packed", lambda step, *arguments, **options: [step])
             kept += len(list(unfinished.iterdir()))
     found = tiny.prepared(tmp_path / "s", **asked)
     found.run()
@@ -101,13 +101,17 @@ def test_a_pack_takes_what_is_ready_alike_and_not_under_way(tmp_path: Path) -> N
     steps = list(found.plan.steps.values())
     with pytest.raises(KeyboardInterrupt):
         found.run(1, tiny.Counter(stop_after=sum(s.kind != "train" for s in steps) - 8))
-    ready = [s for s in steps if s.kind == "train" and all(i in found.store for i in s.inputs.values())]
+    ready = [
+        s
+        for s in steps
+        if s.kind == "train" and s.id not in found.store and all(i in found.store for i in s.inputs.values())
+    ]
     first = ready[0]
-    assert packed(first, ready, found.store, found.context) == ready[:2]
+    assert packed(first, ready, found.store, 2) == ready[:2]
     busy = {content_key(ready[1], found.store)}
-    assert packed(first, ready, found.store, found.context, but=busy) == [ready[0], ready[2]]
+    assert packed(first, ready, found.store, 2, but=busy) == [ready[0], ready[2]]
     other = next(s for s in steps if s.kind == "prune")
-    assert packed(other, ready, found.store, found.context) == [other]
+    assert packed(other, ready, found.store, 2) == [other]
 
 
 _DRIVER = """

@@ -338,7 +338,7 @@ def test_from_python(runs: Any, spec: str) -> None:
 def ran(folder: Path, methods: list[str], checks: list[str]) -> tuple[Prepared, Any]:
     study = tiny.prepared(folder, methods, checks=checks, sparsity=[SPARSITY], recipe=RECIPE, data=DATA)
     one = plan(study.study, seeds=[0])
-    InProcess(study.context).run(one.ordered(), study.store, lambda *_: None)
+    InProcess(study.context).run(one.ordered(), study.store, tiny.Deaf())
     return study, one
 
 

@@ -105,10 +105,28 @@ def test_steps_come_after_their_inputs(tmp_path: Path) -> None:
         assert set(step.inputs.values()) <= ran
         ran.add(step.id)
     assert ran == set(found.steps)
-    kinds = [s.kind for s in found.ordered()]
+
+
+def seed_of(step: Step, found: Plan) -> int:
+    seed = step.params.get("seed")
+    return seed if seed is not None else seed_of(found.steps[next(iter(step.inputs.values()))], found)
+
+
+def test_a_small_answer_is_complete_first(tmp_path: Path) -> None:
+    """Everything of the first seed, its scores first; then nothing is long but one seed's trainings after another's."""
+    found = planned(tmp_path / "s", METHOD_LIST, checks=["all"])
+    steps = list(found.ordered())
+    seeds = [seed_of(s, found) for s in steps]
+    whole = seeds.count(0)
+    assert set(seeds[:whole]) == {0} and seeds.count(1) == seeds.count(2) == whole
+    one_seed = plan(tiny.prepared(tmp_path / "s", METHOD_LIST, checks=["all"]).study, seeds=[0])
+    assert {s.id for s in steps[:whole]} == set(one_seed.steps)
     # Errors of scores must come before any training.
-    untrained = [s for s in found.ordered() if s.method == "snip"]
-    assert kinds.index("train") > max(list(found.ordered()).index(s) for s in untrained)
+    for part in (steps[:whole], steps[whole:]):
+        kinds = [s.kind for s in part]
+        assert kinds.index("train") > max(part.index(s) for s in part if s.method == "snip")
+    trainings = [seed for s, seed in zip(steps, seeds, strict=True) if s.kind == "train"]
+    assert trainings == sorted(trainings)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +215,7 @@ def test_rewound_weights_are_those_of_the_epoch(tmp_path: Path) -> None:
     """Cut at epoch 1, the dense training ends bit-equal to the one in a piece, and tickets start from the cut."""
     study = tiny.prepared(tmp_path / "s", ["lottery,rewind=1", "imp,rewind=1,rounds=2"], checks=["rearrange"])
     one_seed = plan(study.study, seeds=[0])
-    InProcess(study.context).run(one_seed.ordered(), study.store, lambda *_: None)
+    InProcess(study.context).run(one_seed.ordered(), study.store, tiny.Deaf())
     whole = one_seed.arms[Arm("", DENSE, None, 0)].final
     first, rest = (
         next(
@@ -221,7 +239,7 @@ def test_rewound_weights_are_those_of_the_epoch(tmp_path: Path) -> None:
 def test_imp_counts_and_nesting(tmp_path: Path) -> None:
     study = tiny.prepared(tmp_path / "s", ["imp,rounds=3"], checks=["rearrange"], sparsity=[0.7])
     one_seed = plan(study.study, seeds=[0])
-    InProcess(study.context).run(one_seed.ordered(), study.store, lambda *_: None)
+    InProcess(study.context).run(one_seed.ordered(), study.store, tiny.Deaf())
     masks = [study.store.mask(s.id) for s in one_seed.steps.values() if s.kind == "prune"]
     total = masks[0].total
     assert [m.kept for m in masks] == [round(0.3 ** (r / 3) * total) for r in (1, 2, 3)]

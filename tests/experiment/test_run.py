@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def test_a_second_run_trains_nothing(alone: tuple[Prepared, dict[str, Any]], mon
     def no(*arguments: Any) -> Any:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr("ticketlab.experiment.run.execute", no)
+    monkeypatch.setattr("ticketlab.experiment.work.execute", no)
     progress = tiny.Counter()
     results = study(alone[0].folder).run(1, progress)
     assert progress.done == results["steps_total"] and not progress.computed + progress.linked
@@ -134,13 +135,30 @@ def test_damage_is_mended_by_workers_too(tmp_path: Path) -> None:
     assert again["verdicts"] == wanted["verdicts"]
 
 
-def test_lambdas_need_one_process(tmp_path: Path) -> None:
-    by_lambda: Any = lambda model, batches, loss: tiny.score(model, batches, loss)  # noqa: E731
-    for changes in ({"methods": [by_lambda]}, {"model": lambda num_classes: tiny.Net(num_classes)}):
+def test_what_cannot_be_sent_needs_one_process(tmp_path: Path) -> None:
+    lock = threading.Lock()
+
+    def score(model: Any, batches: Any, loss: Any) -> Any:
+        with lock:
+            return tiny.score(model, batches, loss)
+
+    def net(num_classes: int) -> Any:
+        with lock:
+            return tiny.Net(num_classes)
+
+    for changes in ({"methods": [score]}, {"model": net}):
         found = tiny.prepared(tmp_path / "s", **changes)
-        with pytest.raises(InputError, match=r"asked for 2 jobs, got a (model|method <lambda>) that cannot be sent"):
+        with pytest.raises(InputError, match=r"asked for 2 jobs, got a (model|method score) that cannot be sent"):
             found.run(2)
         assert not (tmp_path / "s").exists()
+
+
+def test_lambdas_can_be_sent(tmp_path: Path) -> None:
+    by_lambda: Any = lambda model, batches, loss: tiny.score(model, batches, loss)  # noqa: E731
+    changes: dict[str, Any] = {"methods": [by_lambda], "model": lambda num_classes: tiny.Net(num_classes)}
+    assert timeless(tiny.prepared(tmp_path / "s", **changes).run(2)) == timeless(
+        tiny.prepared(tmp_path / "t", **changes).run()
+    )
 
 
 @pytest.mark.parametrize("jobs", [0, -1])

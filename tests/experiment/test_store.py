@@ -10,7 +10,8 @@ import tiny
 import torch
 
 from ticketlab.errors import InputError
-from ticketlab.experiment.run import InProcess, content_key
+from ticketlab.experiment.agenda import content_key
+from ticketlab.experiment.run import InProcess
 from ticketlab.experiment.step import Result, Step
 from ticketlab.experiment.store import DamagedResult, Store
 from ticketlab.mask import Mask
@@ -183,8 +184,8 @@ def test_runner_computes_damaged_inputs_again(tmp_path: Path) -> None:
     study = tiny.prepared(tmp_path / "s", checks=["rearrange"])
     init = next(s for s in study.plan.steps.values() if s.kind == "init")
     run = InProcess(study.context)
-    run.run([init], study.store, lambda *_: None)
+    run.run([init], study.store, tiny.Deaf())
     flip(study.store.folder / "steps" / init.id[:2] / init.id / "tensors.safetensors")
-    done: list[str] = []
-    run.run(study.plan.ordered(), study.store, lambda step, *_: done.append(step.id))
-    assert init.id in done and set(done) == set(study.plan.steps)
+    told = tiny.Deaf()
+    run.run(study.plan.ordered(), study.store, told)
+    assert init.id in told.computed and {*told.computed, *told.linked} == set(study.plan.steps)

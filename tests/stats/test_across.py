@@ -50,3 +50,19 @@ def test_dead_tickets_and_single_sparsities_have_no_average() -> None:
     (row,) = across([*rows([0.0]), void], PLAN)
     assert row.mean is None and row.note == "void at sparsity 0.98" and row.everywhere == "undecided"
     assert across(rows([0.0]), PLAN) == []
+
+
+def test_sparsities_may_be_decided_at_looks_of_their_own() -> None:
+    """Seeds are added to the undecided ones only: what held at three seeds holds when another sparsity has five."""
+    plan = settings(looks=(3, 5, 8, 12, 20), weights=(0.05, 0.10, 0.20, 0.25, 0.40))
+    plain, slow = [3.0, 3.02, 2.98], [1.3, 1.7, 1.5, 1.4, 1.6]
+
+    def everywhere(n: int) -> str:
+        drops = {0.9: plain, 0.95: slow[:n]}
+        group = [
+            Comparison("snip", "rearrange", s, (93.0,) * len(d), tuple(93 - x for x in d)) for s, d in drops.items()
+        ]
+        (row,) = across(group, plan)
+        return row.everywhere
+
+    assert [everywhere(n) for n in (3, 5)] == ["undecided", "uses"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -11,10 +10,18 @@ from typing import Any
 
 from rich.console import Console
 
-from ticketlab.commands.common import check_writable, data_of, default_folder, recipe_of, unfinished
+from ticketlab.commands.common import (
+    check_writable,
+    data_of,
+    default_folder,
+    loggers_of,
+    recipe_of,
+    unfinished,
+    where_of,
+)
 from ticketlab.engine.memory import gigabytes
 from ticketlab.experiment.prepare import prepare
-from ticketlab.experiment.prepared import Prepared, check_jobs
+from ticketlab.experiment.prepared import Prepared
 from ticketlab.experiment.results import as_json
 from ticketlab.experiment.settings import before_any_run
 from ticketlab.experiment.study import Study
@@ -26,25 +33,27 @@ from ticketlab.stats import feasible
 
 # The options that a study may grow in, and those that do not touch its results: its default folder's name has neither.
 _MAY_GROW = {"command", "methods", "checks", "sparsity", "seeds", "final"}
-_NO_MATTER = {"out", "store", "jobs", "dry_run", "html", "json", "require", "checkpoint_every"}
+_NO_MATTER = {"out", "store", "jobs", "dry_run", "html", "json", "require", "checkpoint_every", "tensorboard"}
+_NO_MATTER |= {"scheduler", "slurm", "dashboard"}
 
 
 def run_check(options: argparse.Namespace, arguments: list[str]) -> int:
     """Check the input, run the study, print and write what it says."""
-    folder = Path(options.out) if options.out else default_folder(options, _MAY_GROW | _NO_MATTER)
-    jobs = options.jobs if options.jobs is not None else (os.cpu_count() or 1)
-    check_jobs(jobs)
+    folder = Path(options.out) if options.out else _default_folder(options)
+    where, loggers = where_of(options), loggers_of(options)
     page = Path(options.html) if options.html else folder / "report.html"
     if options.html:
         check_writable(page, "the report", "report.html")
     prepared = _prepare(options, arguments, folder)
     if options.dry_run:
-        _print_plan(prepared, jobs, Console(stderr=options.json))
+        _print_plan(prepared, where.jobs, Console(stderr=options.json))
         return 0
     # A requirement that names what the study does not hold is an error now, not after hours of training.
     wanted = [require.parse(text, _names(prepared.study)) for text in options.require]
-    with Progress(kinds=unfinished(prepared.plan.steps.values(), prepared.store)) as progress:
-        results = prepared.run(jobs, progress)
+    # Until decided, nobody knows what the later looks will take.
+    kinds = None if prepared.study.until_decided else unfinished(prepared.plan.steps.values(), prepared.store)
+    with Progress(kinds=kinds) as progress:
+        results = prepared.run(where, progress, loggers)
     # What was computed is said first: nothing that goes wrong with the page may cost it.
     if options.json:
         print(as_json(results), flush=True)
@@ -56,7 +65,15 @@ def run_check(options: argparse.Namespace, arguments: list[str]) -> int:
     unmet = require.unmet(wanted, results)
     for line in unmet:
         print(f"not met: {line}", file=sys.stderr)
-    return 1 if unmet else 0
+    for failure in results["failed"]:
+        print(f"failed: {failure['label']}: {failure['error']}".splitlines()[0], file=sys.stderr)
+    return 1 if unmet or results["failed"] else 0
+
+
+def _default_folder(options: argparse.Namespace) -> Path:
+    # A study of fixed seeds keeps the name that it had before there was a choice.
+    fixed = set() if options.until_decided else {"until_decided"}
+    return default_folder(options, _MAY_GROW | _NO_MATTER | fixed)
 
 
 def _prepare(options: argparse.Namespace, arguments: list[str], folder: Path) -> Prepared:
@@ -67,6 +84,7 @@ def _prepare(options: argparse.Namespace, arguments: list[str], folder: Path) ->
         data=data_of(options),
         sparsity=options.sparsity,
         seeds=options.seeds,
+        until_decided=options.until_decided,
         checks=options.checks,
         folder=folder,
         recipe=recipe,
@@ -99,11 +117,20 @@ def _print_plan(prepared: Prepared, jobs: int, console: Console) -> None:
     study, found = prepared.study, prepared.estimate(jobs)
     total = sum(found.steps.values())
     kinds = ", ".join(f"{n} {kind}" for kind, n in found.steps.items())
-    console.print(f"{total} steps ({kinds}), {found.done} of them done", highlight=False)
+    first = f"first look, {study.statistics['looks'][0]} seeds: " if study.until_decided else ""
+    console.print(f"{first}{total} steps ({kinds}), {found.done} of them done", highlight=False)
     numerics = study.numerics
     console.print(f"engine: {numerics['engine']} on {numerics['device']}, {numerics['precision']}", highlight=False)
     console.print(f"estimated time: {_clock(found.seconds)} with {jobs} jobs", highlight=False)
     console.print(f"estimated memory: {gigabytes(found.memory)} a process, for data and tickets", highlight=False)
+    console.print(f"estimated disk: {gigabytes(found.disk)} in the store", highlight=False)
+    if study.until_decided:
+        most = prepared.estimate_of_most(jobs)
+        console.print(
+            f"at most, if nothing is decided by {study.seeds} seeds: {sum(most.steps.values())} steps, "
+            f"{_clock(most.seconds)}, {gigabytes(most.disk)} of disk",
+            highlight=False,
+        )
     for entry in prepared.plan.not_applicable:
         console.print(f"not applicable: {entry['method']}, {entry['check']}: {entry['why']}", highlight=False)
     family = sum(1 for arm in prepared.plan.arms if arm.seed == 0 and arm.check not in ("original", "dense"))

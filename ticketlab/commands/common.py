@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ticketlab.data.load import load
 from ticketlab.data.types import Data
@@ -17,6 +18,7 @@ from ticketlab.experiment.identity import digest
 from ticketlab.experiment.single import Single, single
 from ticketlab.experiment.step import Step
 from ticketlab.experiment.store import Store
+from ticketlab.experiment.where import Where
 
 
 def recipe_of(options: argparse.Namespace) -> Recipe:
@@ -35,6 +37,24 @@ def default_folder(options: argparse.Namespace, leave_out: set[str]) -> Path:
     kept = {name: repr(value) for name, value in vars(options).items() if name not in leave_out}
     model = options.model.replace(":", "-").replace("/", "-")
     return Path("runs") / f"{options.data}-{model}-{digest(kept)[:6]}"
+
+
+def where_of(options: argparse.Namespace, jobs: int | None = None) -> Where:
+    """The processes asked for; by default ``jobs`` of this machine, or one per core."""
+    default = (os.cpu_count() or 1) if jobs is None else jobs
+    asked = default if options.jobs is None else options.jobs
+    if options.slurm and options.jobs is None:
+        raise InputError("asked for --slurm, got no number of workers to start. Add --jobs N.")
+    return Where(asked, options.scheduler, options.slurm, options.dashboard)
+
+
+def loggers_of(options: argparse.Namespace) -> list[Any]:
+    """What is told of finished trainings, opened before anything long."""
+    if not options.tensorboard:
+        return []
+    from ticketlab.logging.tensorboard import TensorBoard
+
+    return [TensorBoard(options.tensorboard)]
 
 
 def request(options: argparse.Namespace, model: ModelLike, data: Data) -> Single:

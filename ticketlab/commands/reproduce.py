@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -14,10 +13,10 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from ticketlab.commands.common import check_writable, unfinished
+from ticketlab.commands.common import check_writable, loggers_of, unfinished, where_of
 from ticketlab.errors import InputError
 from ticketlab.experiment.estimate import estimate
-from ticketlab.experiment.prepared import check_jobs
+from ticketlab.experiment.run import Failure
 from ticketlab.experiment.store import Store
 from ticketlab.packing import write_atomically
 from ticketlab.report import reproduction as report
@@ -46,12 +45,12 @@ def run_reproduce(options: argparse.Namespace) -> int:
     if seeds < 1:
         raise InputError(f"asked for {seeds} seeds, got fewer than one.")
     groups: list[Group] = []
+    failures: list[Failure] = []
     if not options.show:
         if not options.dry_run:
             check_writable(folder / "records" / "any", "steps and records", "any")
         on_gpu = str(options.device).startswith("cuda")
-        jobs = options.jobs if options.jobs is not None else 1 if on_gpu else os.cpu_count() or 1
-        check_jobs(jobs)
+        where, loggers = where_of(options, 1 if on_gpu else None), loggers_of(options)
         groups = prepare(
             table,
             chosen,
@@ -61,14 +60,23 @@ def run_reproduce(options: argparse.Namespace) -> int:
             precision=options.precision,
             engine=options.engine,
             checkpoint_every=options.checkpoint_every,
-            jobs=jobs,
+            jobs=None if where.elsewhere else where.jobs,
         )
         if options.dry_run:
-            _print_plan(groups, store_of(folder, options.store), seeds, jobs, Console(stderr=options.json))
+            _print_plan(groups, store_of(folder, options.store), seeds, where.jobs, Console(stderr=options.json))
             return 0
         steps = {step.id: step for group in groups for seed in range(seeds) for step in group.steps(seed)}
         with Progress(kinds=unfinished(steps.values(), store_of(folder, options.store))) as progress:
-            run(table, groups, folder, seeds=seeds, jobs=jobs, progress=progress, place=options.store)
+            failures = run(
+                table,
+                groups,
+                folder,
+                seeds=seeds,
+                jobs=where,
+                progress=progress,
+                place=options.store,
+                loggers=loggers,
+            )
     protocol = "quick" if table.quick else "paper"
     found = sift(
         table, records.merged(records.read(folder, table.name, protocol), *more), options.precision, groups
@@ -84,7 +92,9 @@ def run_reproduce(options: argparse.Namespace) -> int:
             found.left_out,
         ),
     )
-    return 0
+    for failure in failures:
+        print(f"failed: {failure.step.label}: {failure.text}".splitlines()[0], file=sys.stderr)
+    return 1 if failures else 0
 
 
 def _chosen(table: Table, options: argparse.Namespace) -> list[Cell]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import re
 import tarfile
 import zlib
@@ -19,6 +20,7 @@ LOOKS_LIKE = {
     "cifar10": "cifar-10-python.tar.gz, cifar-10-binary.tar.gz, data_batch_1 or data_batch_1.bin",
     "cifar100": "cifar-100-python.tar.gz, cifar-100-binary.tar.gz, train with meta, or train.bin",
 }
+_LARGEST = 1 << 28  # bytes of one batch: the largest official one takes 155 MB
 _TRAIN = {"cifar10": tuple(f"data_batch_{i}" for i in range(1, 6)), "cifar100": ("train",)}
 _TEST = {"cifar10": "test_batch", "cifar100": "test"}
 
@@ -63,16 +65,25 @@ def _members(archive: Path, wanted: set[str]) -> dict[str, bytes]:
         with tarfile.open(archive) as tar:
             for member in tar:
                 batch = Path(member.name).name.removesuffix(".bin")
-                if batch in wanted and (stream := tar.extractfile(member)):
-                    held[batch] = stream.read()
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+                if batch not in wanted or member.isdir():
+                    continue
+                # Links lead elsewhere, and a small archive may hold gigabytes of zeros.
+                stream = tar.extractfile(member) if member.isreg() and member.size <= _LARGEST else None
+                if stream is None:
+                    raise ValueError(f"{member.name!r:.80} is no file of at most {_LARGEST} bytes")
+                held[batch] = stream.read()
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, ValueError, OverflowError) as error:
         raise InputError(f"asked for the archive {archive}, got a damaged file: {error}") from error
     return held
 
 
 def _pickled(content: bytes, name: str, where: str) -> tuple[torch.Tensor, torch.Tensor]:
     batch = unpickle(content, where)
-    batch = {k.decode() if isinstance(k, bytes) else k: v for k, v in batch.items()} if isinstance(batch, dict) else {}
+    batch = (
+        {k.decode("latin1") if isinstance(k, bytes) else k: v for k, v in batch.items()}
+        if isinstance(batch, dict)
+        else {}
+    )
     label = "labels" if name == "cifar10" else "fine_labels"
     try:
         pixels, labels = np.asarray(batch["data"], np.uint8), np.asarray(batch[label], np.int64)

@@ -15,6 +15,8 @@ from ticketlab.data.types import Split
 from ticketlab.errors import InputError
 
 LOOKS_LIKE = "train*.parquet and test*.parquet (or train/*.parquet and test/*.parquet)"
+# No others: some formats are programs (EPS), which Pillow gives to ghostscript.
+_FORMATS = ("PNG", "JPEG", "WEBP")
 _SHARD = re.compile(r"-(\d+)-of-(\d+)")
 
 
@@ -61,9 +63,13 @@ def _shard(path: Path, name: str, info: DatasetInfo) -> tuple[torch.Tensor, torc
             if image is None or label not in columns:
                 raise InputError(f"asked {path} for the columns img or image, and {label}; got {', '.join(columns)}")
             table = file.read(columns=[image, label])
+        if not pyarrow.types.is_integer(kind := table.schema.field(label).type) or table[label].null_count:
+            raise InputError(f"asked {path} for a whole number as the {label} of every row, got {kind} or nothing")
         pictures = table[image].combine_chunks().field("bytes").to_pylist()
         targets = torch.from_numpy(table[label].to_numpy().astype(np.int64))
-    except (pyarrow.ArrowException, OSError, KeyError, AttributeError) as error:
+    except (pyarrow.ArrowException, OSError, LookupError, AttributeError, ValueError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"asked for images in {path}, got an unreadable file: {error}") from error
     channels, height, width = info.shape
     inputs = np.empty((len(pictures), height, width, channels), np.uint8)
@@ -74,14 +80,16 @@ def _shard(path: Path, name: str, info: DatasetInfo) -> tuple[torch.Tensor, torc
 
 def _decoded(picture: bytes | None, info: DatasetInfo, where: str) -> np.ndarray:
     channels, height, width = info.shape
-    mode = "RGB" if channels == 3 else "L"
+    mode, pillow = "RGB" if channels == 3 else "L", optional("PIL.Image")
     try:
-        with optional("PIL.Image").open(BytesIO(picture or b"")) as image:
+        with pillow.open(BytesIO(picture or b""), formats=_FORMATS) as image:
             if (image.mode, image.size) != (mode, (width, height)):
                 raise InputError(
                     f"asked for {mode} pictures of {width}x{height} in {where}, "
                     f"got {image.mode} {image.width}x{image.height}"
                 )
             return np.asarray(image).reshape(height, width, channels)
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ValueError, TypeError, pillow.DecompressionBombError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"asked for a picture in {where}, got something else: {error}") from error

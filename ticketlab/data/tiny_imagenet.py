@@ -5,7 +5,9 @@ The validation set is the test set here: the labels of the official test picture
 
 from __future__ import annotations
 
+import lzma
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -31,6 +33,8 @@ _TOP = "tiny-imagenet-200"
 _CLASSES = "wnids.txt"
 _ANNOTATIONS = "val/val_annotations.txt"
 _PICTURE = re.compile(r"(train|val)/([^/.][^/]*)/(?:images/)?([^/.][^/]*\.(?i:jpe?g))")
+# What zipfile raises on headers that lie. RuntimeError: also what is encrypted, or of a kind that it does not know.
+_LIES = (RuntimeError, ValueError, OverflowError, struct.error)
 _LARGEST = 1 << 20  # bytes of one file: the official pictures take 2 kB, the annotations 0.4 MB
 
 
@@ -46,10 +50,10 @@ class _Files:
         try:
             with self.open(name) as stream:
                 content = stream.read(_LARGEST + 1)
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
-            raise InputError(f"asked for {self.where}/{name}, got: {error}") from error
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, *_LIES) as error:
+            raise InputError(f"asked for {self.where}/{name:.200}, got: {error!s:.200}") from error
         if len(content) > _LARGEST:
-            raise InputError(f"asked for at most {_LARGEST} bytes in {self.where}/{name}, got more")
+            raise InputError(f"asked for at most {_LARGEST} bytes in {self.where}/{name:.200}, got more")
         return content
 
     def text(self, name: str) -> list[str]:
@@ -106,7 +110,7 @@ def _opened(files: tuple[Path, ...]) -> Iterator[_Files]:
         return
     try:
         archive = zipfile.ZipFile(files[0])
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, *_LIES) as error:
         raise InputError(f"asked for the archive {files[0]}, got a damaged file: {error}") from error
     with archive:
         members = {name.removeprefix(f"{_TOP}/"): name for name in archive.namelist()}
@@ -136,18 +140,18 @@ def _pictures(held: _Files, part: str, classes: dict[str, int]) -> list[_Picture
     )
     for one, other in pairwise(pictures):
         if (one.wnid, one.file) == (other.wnid, other.file):
-            raise InputError(f"asked {held.where} for every picture once, got {one.path} and {other.path}")
+            raise InputError(f"asked {held.where} for every picture once, got {one.path:.200} and {other.path:.200}")
     for picture in pictures:
         if picture.wnid not in classes:
             raise InputError(
                 f"asked {held.where} for pictures of its {len(classes)} classes, "
-                f"got {picture.path} of class {picture.wnid!r}"
+                f"got {picture.path:.200} of class {picture.wnid!r:.100}"
             )
     if empty := sorted(classes.keys() - {picture.wnid for picture in pictures}):
         more = f" and {len(empty) - 3} more" if len(empty) > 3 else ""
         raise InputError(
             f"asked {held.where}/{part} for pictures of all {len(classes)} classes, "
-            f"got none of {', '.join(empty[:3])}{more}"
+            f"got none of {', '.join(empty[:3]):.200}{more}"
         )
     return pictures
 
@@ -163,11 +167,11 @@ def _annotated(held: _Files, loose: set[str]) -> dict[str, str]:
         if not rest or file not in loose or file in wnids:
             raise InputError(
                 f"asked {where}, line {number}, for a picture of val/images not named before, a tab and its class; "
-                f"got {line!r}"
+                f"got {line!r:.200}"
             )
         wnids[file] = rest[0].strip()
     if missing := sorted(loose - wnids.keys()):
-        raise InputError(f"asked {where} for the class of every picture in val/images, got none for {missing[0]}")
+        raise InputError(f"asked {where} for the class of every picture in val/images, got none for {missing[0]:.200}")
     return wnids
 
 
@@ -182,7 +186,7 @@ def _split(held: _Files, pictures: list[_Picture], classes: dict[str, int], info
 
 def _decoded(held: _Files, path: str, info: DatasetInfo) -> np.ndarray:
     """The picture as (C, H, W); grey ones become RGB."""
-    content, where, pillow = held.content(path), f"{held.where}/{path}", optional("PIL.Image")
+    content, where, pillow = held.content(path), f"{held.where}/{path:.200}", optional("PIL.Image")
     _, height, width = info.shape
     try:
         with pillow.open(BytesIO(content), formats=("JPEG", "PNG")) as image:

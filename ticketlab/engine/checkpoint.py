@@ -51,7 +51,7 @@ def load(key: str, path: Path) -> Checkpoint | None:
         if header["digest"] != _digest(key, header["facts"], tensors):
             return None
         return _checkpoint(json.loads(header["facts"]), tensors)
-    except (FileNotFoundError, SafetensorError, KeyError, ValueError, TypeError, OSError):
+    except (SafetensorError, KeyError, ValueError, TypeError, OverflowError, OSError, RecursionError):
         # A training that starts again loses time, never a result.
         return None
 
@@ -68,7 +68,18 @@ def _checkpoint(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint
         if slash:
             groups[group][inner] = tensor
     losses = [float(loss) for loss in facts["losses"]]
-    return Checkpoint(
-        State(groups["weights"], groups["momentum"]),
-        Progress(facts["step"], losses, facts["history"], tensors.get("correct"), facts["diverged_step"]),
-    )
+    progress = Progress(facts["step"], losses, facts["history"], tensors.get("correct"), facts["diverged_step"])
+    # A digest says that nothing changed since, not that a training wrote it.
+    if not (
+        _is_step(progress.step)
+        and (progress.diverged_step is None or _is_step(progress.diverged_step))
+        and isinstance(progress.history, list)
+        and all(isinstance(row, dict) for row in progress.history)
+        and (progress.correct is None or (progress.correct.dtype == torch.bool and progress.correct.ndim == 1))
+    ):
+        raise ValueError("no training writes such facts")
+    return Checkpoint(State(groups["weights"], groups["momentum"]), progress)
+
+
+def _is_step(value: Any) -> bool:
+    return type(value) is int and value >= 0

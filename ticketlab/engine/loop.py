@@ -115,6 +115,12 @@ class Training:
             self._state(k), Progress(self.step, list(p.losses), list(p.history), p.correct, p.diverged_step)
         )
 
+    def told(self, k: int) -> dict[str, Any]:
+        """How far the k-th ticket is: epoch, the recipe's epochs, loss and accuracy of its last whole epoch."""
+        last = self._progress[k].history[-1] if self._progress[k].history else {}
+        now = {"epoch": self.schedule.epoch_of(self.step), "epochs": self.schedule.epoch_of(self.end)}
+        return {**now, "loss": last.get("loss"), "accuracy": last.get("accuracy")}
+
     def result(self, k: int) -> Trained:
         """What the k-th ticket's training leaves behind, once it is finished."""
         state, p = self._state(k), self._progress[k]

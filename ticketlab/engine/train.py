@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ticketlab.data.types import Data
 from ticketlab.engine import checkpoint as checkpoints
@@ -13,6 +15,9 @@ from ticketlab.engine.job import Job, Trained
 from ticketlab.engine.loop import Checkpoint, Training
 from ticketlab.engine.recipe import Recipe
 from ticketlab.engine.schedule import Schedule
+from ticketlab.errors import InputError
+
+Tell = Callable[[str, Mapping[str, Any]], None]
 
 # Steps between two looks at the clock.
 _BURST = 8
@@ -23,13 +28,23 @@ class Keeper:
 
     Args:
         ends: whether finished trainings are kept too, until they are forgotten: for results that go nowhere else yet.
+        tell: called about once a second with a training's key and how far it is (see :meth:`Training.told`).
     """
 
-    def __init__(self, folder: Path, every: float = 60.0, ends: bool = False) -> None:
+    def __init__(self, folder: Path, every: float = 60.0, ends: bool = False, tell: Tell | None = None) -> None:
         self._folder = folder
         self._every = every
         self.ends = ends
         self._last = time.monotonic()
+        self._tell = tell
+        self._told = -math.inf
+
+    def show(self, keys: Sequence[str], training: Training) -> None:
+        """Say how far a pack is, now and then."""
+        if self._tell and time.monotonic() - self._told >= 1:
+            self._told = time.monotonic()
+            for k, key in enumerate(keys):
+                self._tell(key, training.told(k))
 
     def found(self, key: str) -> Checkpoint | None:
         """Where a training was when it was stopped, or None."""
@@ -42,7 +57,12 @@ class Keeper:
     def keep(self, held: Iterable[tuple[str, Checkpoint]]) -> None:
         """Write the checkpoints of a pack."""
         for key, checkpoint in held:
-            checkpoints.save(checkpoint, key, self._path(key))
+            try:
+                checkpoints.save(checkpoint, key, self._path(key))
+            except InputError:
+                # On a full disk the training goes on: only what a kill would cost is more.
+                if self.ends:
+                    raise
         self._last = time.monotonic()
 
     def forget(self, keys: Iterable[str]) -> None:
@@ -83,6 +103,8 @@ def train_jobs(
             training = Training(engine, [jobs[k] for k in pack], data, recipe, stopped or None)
             while not training.finished:
                 training.advance(_BURST)
+                if keeper:
+                    keeper.show([names[k] for k in pack], training)
                 if keeper and keeper.due() and not training.finished:
                     keeper.keep((names[k], training.checkpoint(i)) for i, k in enumerate(pack))
             results |= {k: training.result(i) for i, k in enumerate(pack)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from ticketlab.experiment.compute import Progress
 from ticketlab.experiment.factory import ModelLike
 from ticketlab.experiment.groundwork import MethodLike
 from ticketlab.experiment.prepare import prepare
+from ticketlab.experiment.where import Where
 
 
 def check(
@@ -23,13 +25,15 @@ def check(
     model: ModelLike,
     data: Any,
     sparsity: float | Sequence[float],
-    seeds: int = 5,
+    seeds: int | None = None,
+    until_decided: bool = False,
     checks: Sequence[str] | None = None,
     out: str | Path | None = None,
-    jobs: int = 1,
+    jobs: int | Where = 1,
     recipe: Recipe | None = None,
     margin: str | float | None = None,
     progress: Progress | None = None,
+    loggers: Sequence[Any] = (),
     **settings_: Any,
 ) -> Report:
     """Does a pruning method find anything that a random mask with the same layer ratios would not?
@@ -42,10 +46,12 @@ def check(
         data: ``(train, test)``, each a map-style Dataset or ``(inputs, targets)`` tensors; or a ``Data``, or the
             name of a data set.
         sparsity: fractions removed.
-        seeds: how many; at least 3 for a verdict.
+        seeds: how many (5 if None); at least 3 for a verdict.
+        until_decided: add seeds to the undecided comparisons only, at looks of 3, 5, 8, 12 and 20.
         checks: names; the default ones if None; ["all"] for every one.
         out: the study's folder, so that it can be continued; a temporary one by default.
-        jobs: worker processes. The results do not depend on it.
+        jobs: worker processes, or a :class:`ticketlab.Where` (a Dask cluster, Slurm). The results do not depend on it.
+        loggers: told of every finished training; see ``ticketlab.logging``.
         recipe: how tickets are trained; the data set's default if None.
         margin: what drop matters, in points or as a share of (dense - chance), "2%".
         settings_: ``alpha``, ``final``, ``multiplicity``, ``family``, ``test``, ``per_class``, ``device``,
@@ -81,13 +87,17 @@ def check(
             data=as_data(data),
             sparsity=_several(sparsity),
             seeds=seeds,
+            until_decided=until_decided,
             checks=checks,
             folder=Path(scratch if out is None else out),
             recipe=recipe,
             margin=margin,
             **settings_,
         )
-        return Report(prepared.run(jobs, progress))
+        results = prepared.run(jobs, progress, loggers)
+    for line in sorted({failure["error"] for failure in results["failed"]}):
+        warnings.warn(f"a step failed, and its comparisons have no answer: {line}", RuntimeWarning, stacklevel=2)
+    return Report(results)
 
 
 @dataclass(frozen=True)

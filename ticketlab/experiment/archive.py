@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import struct
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -19,7 +20,8 @@ FORMAT = "ticketlab-store-1"
 _FORMAT_FILE = "format"
 _FILES = "|".join(re.escape(name) for name in (RESULT, MASK, TENSORS))
 _STEP = rf"store/steps/(?P<shelf>[0-9a-f]{{2}})/(?P=shelf)[0-9a-f]{{30}}/({_FILES})"
-_OTHERS = r"store/contents/[0-9a-f]{32}|records/([A-Za-z0-9][\w.-]*/)*[A-Za-z0-9][\w.-]*\.json"
+# Deep enough for any table's name: a short name of a thousand folders would fill a disk.
+_OTHERS = r"store/contents/[0-9a-f]{32}|records/([A-Za-z0-9][\w.-]{0,99}/){0,8}[A-Za-z0-9][\w.-]{0,199}\.json"
 _ALLOWED = re.compile(rf"({_STEP}|{_OTHERS}|{_FORMAT_FILE})", re.ASCII)
 
 
@@ -41,7 +43,7 @@ def export(store: Store, path: Path, records: Path | None = None, only: Iterable
             written = set()
             for step_id in dict.fromkeys(chosen):
                 folder = path_of(step_id)
-                for name in (*store.record(step_id)["files"], RESULT):
+                for name in (*_files_of(store, step_id), RESULT):
                     _add(archive, f"store/{folder}/{name}", store.files.get(folder, name))
                 written.add(step_id)
             for name in store.files.files(CONTENTS):
@@ -56,6 +58,14 @@ def export(store: Store, path: Path, records: Path | None = None, only: Iterable
     except OSError as error:
         raise InputError(f"asked to write {path}, got {error.strerror or error}.") from error
     return len(written)
+
+
+def _files_of(store: Store, step_id: str) -> list[str]:
+    """The files that a step's record lists, after checking that a step writes such: a path would lead elsewhere."""
+    names = list(store.record(step_id)["files"])
+    if foreign := [name for name in names if name not in (MASK, TENSORS)]:
+        raise InputError(f"asked to export step {step_id}, got a record of {foreign[0]!r:.80}, which no step writes.")
+    return names
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
@@ -103,8 +113,9 @@ def unpacked(path: Path) -> Iterator[Path]:
                 raise InputError(f"{asked} another format.")
         except InputError:
             raise
-        except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, NotImplementedError, EOFError) as error:
-            raise InputError(f"{asked} a file that cannot be read: {error}.") from error
+        # RuntimeError: also what is encrypted, of a kind that zipfile does not know, or nested too deep.
+        except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, OverflowError, EOFError, struct.error) as error:
+            raise InputError(f"{asked} a file that cannot be read: {error!s:.200}.") from error
         (folder / "store").mkdir(exist_ok=True)
         yield folder
 

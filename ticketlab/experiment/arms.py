@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import count
 
 from ticketlab.experiment.step import Step
 
@@ -57,13 +58,39 @@ class Plan:
     not_applicable: list[dict[str, str]] = field(default_factory=list)
 
     def ordered(self) -> Iterator[Step]:
-        """What needs no training first, so that errors of methods come early; then seed by seed."""
-        trained: set[str] = set()
-        for step in self.steps.values():
-            if step.kind == "train" or any(i in trained for i in step.inputs.values()):
-                trained.add(step.id)
-        yield from (s for i, s in self.steps.items() if i not in trained)
-        yield from (s for i, s in self.steps.items() if i in trained)
+        """The first seed whole, so that a small answer is complete early; then the other seeds, one after another.
+
+        In the first seed, what needs no training comes first, so that errors of methods come early. That of all other
+        seeds comes before their trainings: it is short, and the engine can then train tickets of several seeds at once.
+        """
+        trained: dict[str, bool] = {}
+        seeds: dict[str, int] = {}
+        for i, step in self.steps.items():
+            trained[i] = step.kind == "train" or any(trained[j] for j in step.inputs.values())
+            seeds[i] = step.params["seed"] if "seed" in step.params else max(seeds[j] for j in step.inputs.values())
+        first = min(seeds.values(), default=0)
+
+        def turn(i: str) -> tuple[bool, bool, int]:
+            return (seeds[i] != first, trained[i], seeds[i])
+
+        yield from (self.steps[i] for i in sorted(self.steps, key=turn))
+
+    def seeds(self, method: str, check: str, sparsity: float) -> int:
+        """How many seeds a comparison has here: 0, 1, ... without a gap."""
+        return next(n for n in count() if Arm(method, check, sparsity, n) not in self.arms)
+
+    def dense_seeds(self) -> list[int]:
+        """The seeds that have a dense run."""
+        return [arm.seed for arm in self.arms if arm.check == DENSE]
+
+    def comparable(self, lost: Container[str]) -> bool:
+        """Whether any comparison is left whose two tickets do without these steps."""
+        for arm, trained in self.arms.items():
+            if arm.check not in (ORIGINAL, DENSE):
+                original = self.arms[replace(arm, check=ORIGINAL)]
+                if not any(step in lost for step in (original.final, trained.final, trained.control)):
+                    return True
+        return False
 
     def ancestors(self, wanted: Iterable[str]) -> list[Step]:
         """The steps with these ids and everything that they need, in an order in which they can run."""

@@ -7,11 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from ticketlab.experiment.context import Context
-from ticketlab.experiment.run import runner
+from ticketlab.experiment.run import Failure, Listener
 from ticketlab.experiment.step import Step
 from ticketlab.experiment.store import DamagedResult, Store
+from ticketlab.experiment.where import Alone, Workers
 
 Found = TypeVar("Found")
+# What hears of a step that failed; it may raise to end the run.
+Failed = Callable[[Failure], None]
 
 
 class Progress(Protocol):
@@ -27,27 +30,61 @@ class Progress(Protocol):
         """No more steps."""
 
 
+class _Told:
+    """Passes what a runner does on to the progress, and failures to whoever wants to go on after one."""
+
+    def __init__(self, progress: Progress | None, failed: Failed | None, heard: Listener | None) -> None:
+        self._progress = progress
+        self._failed = failed
+        self._heard = heard
+
+    def finished(self, step: Step, seconds: float, linked: bool) -> None:
+        if self._heard:
+            self._heard.finished(step, seconds, linked)
+        if self._progress:
+            self._progress.advance(step.kind, step.label, seconds, linked)
+
+    def failed(self, failure: Failure) -> None:
+        if self._failed is None:
+            raise failure.error()
+        self._failed(failure)
+
+
 def compute(
     steps: Sequence[Step],
     context: Context,
     store: Store,
     read: Callable[[], Found],
     *,
-    jobs: int = 1,
+    workers: Workers | None = None,
+    memory: int = 0,
     progress: Progress | None = None,
+    failed: Failed | None = None,
+    heard: Listener | None = None,
 ) -> Found:
-    """Bring the steps, inputs first, to the store; what ``read`` then gets from there."""
+    """Bring the steps, inputs first, to the store; what ``read`` then gets from there.
+
+    Args:
+        workers: who computes; this process without.
+        memory: what a process may need, in bytes, for clusters that keep count of it.
+        failed: told of every step that fails; all that does not build on one is computed. Without it, the first
+            failure is raised.
+        heard: told of every finished step, too.
+    """
     if progress:
         progress.start(len(steps), sum(step.id in store for step in steps))
+    lost: set[str] = set()
 
-    def tell(step: Step, seconds: float, linked: bool) -> None:
-        if progress:
-            progress.advance(step.kind, step.label, seconds, linked)
+    def noted(failure: Failure) -> None:
+        lost.update(failure.dropped)
+        assert failed is not None
+        failed(failure)
 
     try:
         while True:
-            if any(step.id not in store for step in steps):
-                runner(context, jobs).run(steps, store, tell)
+            if any(step.id not in store and step.id not in lost for step in steps):
+                told = _Told(progress, noted if failed else None, heard)
+                (workers or Alone()).runner(context, memory).run([s for s in steps if s.id not in lost], store, told)
             # Reading may find a damaged result, which is put aside then, so that the next pass computes it.
             with contextlib.suppress(DamagedResult):
                 return read()

@@ -14,6 +14,7 @@ from ticketlab.data.variants import tampered
 from ticketlab.engine.engine import Engine
 from ticketlab.engine.kinds import open_engine, parse
 from ticketlab.engine.recipe import Recipe
+from ticketlab.engine.train import Tell
 from ticketlab.methods import Method
 from ticketlab.program import CLEAN, Program
 from ticketlab.pruning import digest_of
@@ -24,7 +25,7 @@ class Context:
     """What steps need beside their inputs: the data, the model's factory, and methods that have no spec.
 
     ``build`` makes a fresh model under the current global random state. A training writes a checkpoint
-    ``every`` so many seconds.
+    ``every`` so many seconds; ``tell`` hears how far it is, in the process that trains.
     """
 
     data: Data
@@ -36,6 +37,7 @@ class Context:
     engine: str = "tuned"
     every: float = 60.0
     batch_size: int = 64
+    tell: Tell | None = field(default=None, compare=False)
     _engine: Engine | None = None
     _on_device: Data | None = None
     _digest: tuple[Split, str] | None = None
@@ -44,7 +46,7 @@ class Context:
     def __getstate__(self) -> dict[str, Any]:
         """What worker processes get: programs shape the plan, which is made already, and may be lambdas."""
         methods = {name: replace(method, program=_planned) for name, method in self.methods.items()}
-        empty: dict[str, Any] = {"_variants": {}, "_digest": None, "_engine": None, "_on_device": None}
+        empty: dict[str, Any] = {"tell": None, "_variants": {}, "_digest": None, "_engine": None, "_on_device": None}
         return {**self.__dict__, "methods": methods, **empty}
 
     @property

@@ -1,4 +1,4 @@
-"""How long a plan will take and what it holds in memory, from the measured speed of its engine on this machine."""
+"""How long a plan will take and what room it needs, from the measured speed of its engine on this machine."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ticketlab.engine.choose import Measurements, Speed, Work, choose
 from ticketlab.engine.memory import Memory, check_memory, estimated
 from ticketlab.experiment.conditions import Conditions
 from ticketlab.experiment.context import Context
+from ticketlab.experiment.disk import disk_of
 from ticketlab.experiment.plan import method_of
 from ticketlab.experiment.step import Step
 from ticketlab.experiment.store import Store
@@ -22,12 +23,16 @@ from ticketlab.program import CLEAN
 
 @dataclass(frozen=True)
 class Estimate:
-    """Steps by kind, how many of them are done, seconds for the rest on ``jobs`` processes, and bytes of a process."""
+    """Steps by kind, and how many of them are done.
+
+    Seconds for the rest on ``jobs`` processes, bytes in the memory of each, bytes that the rest adds to the store.
+    """
 
     steps: Mapping[str, int]
     done: int
     seconds: float
     memory: int
+    disk: int
 
 
 def estimate(
@@ -45,7 +50,8 @@ def estimate(
             images = context.data.classes * conditions.scoring["per_class"] if method.reads_data else 1
             seconds += method.rounds * (method.passes * images / speed.train_images_s + 0.005) / jobs
     memory = memory_of(planned, conditions, context).total(context.width)
-    return Estimate(Counter(s.kind for s in planned), len(planned) - len(left), seconds, memory)
+    kinds, done = Counter(s.kind for s in planned), len(planned) - len(left)
+    return Estimate(kinds, done, seconds, memory, disk_of(left, context))
 
 
 def work_of(steps: Iterable[Step], context: Context) -> Work:

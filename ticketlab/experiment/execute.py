@@ -20,7 +20,7 @@ from ticketlab.engine.engine import load_tensors
 from ticketlab.engine.job import Job, Trained, clones, tensors_of
 from ticketlab.engine.precision import numerics
 from ticketlab.engine.recipe import Recipe
-from ticketlab.engine.train import Keeper, train_jobs
+from ticketlab.engine.train import Keeper, Tell, train_jobs
 from ticketlab.experiment.context import Context
 from ticketlab.experiment.plan import mask_seed, method_of
 from ticketlab.experiment.step import Result, Step
@@ -66,15 +66,15 @@ def _train(steps: Sequence[Step], context: Context, store: Store) -> list[Result
     read = [context.digest(split) for split in splits]
     moved = {id(split): split.to(context.device) for split in splits if split is not context.data.train}
     jobs = [_job(step, moved.get(id(split)), store) for step, split in zip(steps, splits, strict=True)]
-    keeper = _keeper(store, context.every)
+    keeper = _keeper(store, context.every, context.tell)
     recipe = Recipe.from_json(steps[0].params["recipe"])
     names = [step.id for step in steps]
     results = train_jobs(context.opened(recipe), jobs, context.resident, recipe, names, keeper)
     return [_trained(r, step, digest) for r, step, digest in zip(results, steps, read, strict=True)]
 
 
-def _keeper(store: Store, every: float = 60.0) -> Keeper:
-    return Keeper(store.folder / "unfinished", every)
+def _keeper(store: Store, every: float = 60.0, tell: Tell | None = None) -> Keeper:
+    return Keeper(store.folder / "unfinished", every, tell=tell)
 
 
 def forget_unfinished(steps: Sequence[Step], store: Store) -> None:

@@ -10,9 +10,10 @@ import io
 import os
 import shutil
 import tempfile
+import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -50,6 +51,9 @@ class Files(Protocol):
 
     def write(self, name: str, content: bytes) -> None:
         """Write a small file, whole or not at all."""
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a small file unless it is there; False if it is. It may be lost in a crash of the machine."""
 
     def read(self, name: str) -> bytes:
         """A small file."""
@@ -133,6 +137,27 @@ class LocalFiles:
             Path(temporary).unlink(missing_ok=True)
             raise
 
+    def create(self, name: str, content: bytes) -> bool:
+        """Written under another name and then linked: nobody reads half of it, and one of two writers wins."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex}")
+        try:
+            temporary.write_bytes(content)
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+            except OSError:
+                # A file system without hard links.
+                with path.open("xb") as file:
+                    file.write(content)
+            return True
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink(missing_ok=True)
+
     def read(self, name: str) -> bytes:
         """A small file."""
         return (self.root / name).read_bytes()
@@ -182,24 +207,28 @@ class RemoteFiles:
         self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
         self._fs.pipe_file(path, content)
 
-    def _archive(self, folder: str) -> zipfile.ZipFile:
-        try:
-            return zipfile.ZipFile(io.BytesIO(self._fs.cat_file(self._object(folder))))
-        except zipfile.BadZipFile as error:
-            raise OSError(f"{folder} is damaged: {error}") from error
+    @contextmanager
+    def _archive(self, folder: str) -> Iterator[zipfile.ZipFile]:
+        """The object as an archive: of a large one only the parts that are asked for are fetched."""
+        with self._fs.open(self._object(folder), "rb") as file:
+            try:
+                with zipfile.ZipFile(file) as archive:
+                    yield archive
+            except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+                raise OSError(f"{folder} is damaged: {error}") from error
 
     def get(self, folder: str, file: str) -> bytes:
         """A file of a folder."""
-        try:
-            return self._archive(folder).read(file)
-        except KeyError as error:
-            raise FileNotFoundError(file) from error
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-            raise OSError(f"{folder} is damaged: {error}") from error
+        with self._archive(folder) as archive:
+            try:
+                return archive.read(file)
+            except KeyError as error:
+                raise FileNotFoundError(file) from error
 
     def names(self, folder: str) -> list[str]:
         """The files of a folder."""
-        return sorted(self._archive(folder).namelist())
+        with self._archive(folder) as archive:
+            return sorted(archive.namelist())
 
     def folders(self, prefix: str) -> Iterator[str]:
         """The names of all folders two levels below a prefix."""
@@ -234,6 +263,13 @@ class RemoteFiles:
     def write(self, name: str, content: bytes) -> None:
         """One object, written at once."""
         self._put(self._path(name), content)
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Looked for and then written: two writers at the same moment may both have won."""
+        if self._fs.exists(self._path(name)):
+            return False
+        self._put(self._path(name), content)
+        return True
 
     def read(self, name: str) -> bytes:
         """A small file."""

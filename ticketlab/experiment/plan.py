@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from ticketlab import seeding, spec
 from ticketlab.checks import Check
 from ticketlab.checks import resolve as resolve_check
 from ticketlab.data.variants import FIRST_HALF
+from ticketlab.engine.recipe import Recipe
 from ticketlab.engine.schedule import Schedule
 from ticketlab.errors import InputError
 from ticketlab.experiment.arms import DENSE, ORIGINAL, Arm, Plan, Reference, Trained
 from ticketlab.experiment.conditions import Conditions
 from ticketlab.experiment.identity import source
 from ticketlab.experiment.step import Step
-from ticketlab.experiment.study import Study
+from ticketlab.experiment.study import Compared, Study
 from ticketlab.methods import Method, configured
 from ticketlab.program import (
     CLEAN,
@@ -37,24 +39,52 @@ from ticketlab.pruning import mask_options
 from ticketlab.rounds import sparsity_after
 
 
-def plan(study: Study, methods: Mapping[str, Method] | None = None, seeds: Iterable[int] | None = None) -> Plan:
+def plan(
+    study: Study,
+    methods: Mapping[str, Method] | None = None,
+    seeds: Iterable[int] | None = None,
+    granted: Mapping[Compared, int] | None = None,
+) -> Plan:
     """The plan of a study, for its seeds or for those given.
 
     Args:
         methods: method objects for specs that cannot be resolved by name (the library's users' own).
+        granted: how many seeds each comparison has, of a study that goes on until decided; those not named have the
+            first look's. All of them by default.
 
     Raises:
         InputError: an unknown method, option or check.
     """
-    planner = Planner(study, methods or {})
+    planner, checks = Planner(study, methods or {}), [resolve_check(check) for check in study.checks]
+    if seeds is None and study.until_decided:
+        _until_decided(planner, study, checks, granted or {})
+        return planner.plan
     for seed in range(study.seeds) if seeds is None else seeds:
         planner.dense(seed)
         for sparsity in study.sparsities:
             for method in study.methods:
                 planner.original(method, sparsity, seed)
-                for check in study.checks:
-                    planner.tampered(method, resolve_check(check), sparsity, seed)
+                for check in checks:
+                    planner.tampered(method, check, sparsity, seed)
     return planner.plan
+
+
+def _until_decided(planner: Planner, study: Study, checks: list[Check], granted: Mapping[Compared, int]) -> None:
+    """The arms of the comparisons that have each seed. A ticket that several of them share is planned once."""
+    first = study.statistics["looks"][0]
+    for seed in range(max([first, *granted.values()])):
+        if seed < first:
+            # Later dense runs would say nothing: the margin and the lines of health are those of the first look.
+            planner.dense(seed)
+        for sparsity in study.sparsities:
+            for method in study.methods:
+                for check in checks:
+                    if seed < granted.get((method, check.name, sparsity), first):
+                        planner.tampered(method, check, sparsity, seed)
+
+
+# A ticket; the step that tampered with data to find it, and the first that read any.
+Found = tuple[Reference, str | None, str | None]
 
 
 class Planner:
@@ -64,7 +94,14 @@ class Planner:
         self.conditions = conditions
         self.plan = Plan()
         self._methods = methods
+        # Looking a method up, building its program and checking both costs more than hashing a step.
+        self._known: dict[str, tuple[Method, dict[str, Any]]] = {}
+        self._programs: dict[tuple[str, float], Program] = {}
         self._identities: dict[str, dict[str, Any]] = {}
+        self._differences: dict[tuple[str, str, float], str | None] = {}
+        self._tickets: dict[tuple[str, Program, float, int], Found] = {}
+        self._inits: dict[tuple[int, str], str] = {}
+        self._variants: dict[tuple[str, int], str] = {}
 
     def dense(self, seed: int) -> Trained:
         """The net with all of its weights."""
@@ -95,7 +132,7 @@ class Planner:
         if check.versus == name:
             why = "a method is not compared with itself"
         elif check.versus:
-            why = self._unlike(name, check.versus, sparsity, seed)
+            why = self._unlike(name, check.versus, sparsity)
         if why:
             entry = {"method": name, "check": check.name, "why": why}
             if entry not in self.plan.not_applicable:
@@ -110,10 +147,17 @@ class Planner:
         control = self._control(check, original, other, arm, keeps_weights(program))
         self.plan.arms[arm] = replace(other, control=control)
 
-    def _unlike(self, name: str, other: str, sparsity: float, seed: int) -> str | None:
-        """Why two methods cannot be compared: their last trainings differ. Planned apart, to leave no steps behind."""
+    def _unlike(self, name: str, other: str, sparsity: float) -> str | None:
+        """Why two methods cannot be compared: their last trainings differ, which they do at every seed or at none."""
+        key = (name, other, sparsity)
+        if key not in self._differences:
+            self._differences[key] = self._difference(name, other, sparsity)
+        return self._differences[key]
+
+    def _difference(self, name: str, other: str, sparsity: float) -> str | None:
+        """How the last trainings of two methods differ. Planned apart, to leave no steps behind."""
         apart = Planner(self.conditions, self._methods)
-        one, two = (apart.original(method, sparsity, seed) for method in (name, other))
+        one, two = (apart.original(method, sparsity, 0) for method in (name, other))
         if one.seen != two.seen:
             return f"its weights train for {one.seen:g} epochs, those of {other} for {two.seen:g}: no fair comparison"
         if apart.same_training(one, two):
@@ -139,10 +183,14 @@ class Planner:
         final = self._train(now, seed, label, keep=keep, until=end)
         return Trained(now, final.weights, final.seen, data, read)
 
-    def _found(
-        self, name: str, stages: Program, sparsity: float, seed: int, label: str
-    ) -> tuple[Reference, str | None, str | None]:
-        """The ticket that these stages find; the step that tampered with data; the first that read any."""
+    def _found(self, name: str, stages: Program, sparsity: float, seed: int, label: str) -> Found:
+        """The ticket that these stages find; checks that only tamper with it afterwards share all of it."""
+        key = (name, stages, sparsity, seed)
+        if key not in self._tickets:
+            self._tickets[key] = self._find(name, stages, sparsity, seed, label)
+        return self._tickets[key]
+
+    def _find(self, name: str, stages: Program, sparsity: float, seed: int, label: str) -> Found:
         saved = self._checkpoints(stages, seed)
         now, data, read = saved[0], None, None
         for stage in stages:
@@ -164,7 +212,7 @@ class Planner:
 
         A check that tampers with the data tampers with how the mask is found, never with where the ticket starts from.
         """
-        epochs = self.conditions.training.epochs
+        epochs = self._training.epochs
         saved: dict[float, Reference] = {0: Reference(self._init(seed))}
         now = saved[0]
         rewinds = [stage for stage in program if isinstance(stage, Rewind)]
@@ -210,7 +258,7 @@ class Planner:
         momentum: bool = False,
     ) -> Reference:
         conditions = self.conditions
-        end = conditions.training.epochs if until is None else until
+        end = self._training.epochs if until is None else until
         inputs = {"weights": now.weights}
         if now.mask:
             inputs["mask"] = now.mask
@@ -325,21 +373,22 @@ class Planner:
 
     def _step(self, epoch: float) -> float:
         """A point of the training, in epochs, moved to the nearest whole step."""
-        schedule = Schedule(self.conditions.training, self.conditions.data["train"])
-        return schedule.epoch_of(schedule.step_of(epoch))
+        return self._schedule.epoch_of(self._schedule.step_of(epoch))
 
     def _place(self, epochs: Epochs) -> float:
         """The same for a place that may be a share of the recipe."""
-        return self._step(in_epochs(epochs, self.conditions.training.epochs))
+        return self._step(in_epochs(epochs, self._training.epochs))
 
     def _end(self, stage: Stage, now: Reference) -> float | None:
         """Where a training from there ends; None is the recipe's end."""
         assert isinstance(stage, Train)
         if stage.epochs is None:
             return None if stage.until is None else self._step(stage.until)
-        return self._step(now.at + in_epochs(stage.epochs, self.conditions.training.epochs))
+        return self._step(now.at + in_epochs(stage.epochs, self._training.epochs))
 
     def _init(self, seed: int, draw: str = "init") -> str:
+        if (seed, draw) in self._inits:
+            return self._inits[seed, draw]
         params = {
             "model": self.conditions.model["identity"],
             "classes": self.conditions.data["classes"],
@@ -347,13 +396,17 @@ class Planner:
             "seed": seed,
             "draw": draw,
         }
-        return self._add("init", params, {}, f"initialisation, seed {seed}")
+        step = self._inits[seed, draw] = self._add("init", params, {}, f"initialisation, seed {seed}")
+        return step
 
     def _data(self, variant: str, seed: int) -> str:
+        if (variant, seed) in self._variants:
+            return self._variants[variant, seed]
         params = {"data": self.conditions.data["fingerprint"], "variant": variant, "seed": seed}
         if variant == FIRST_HALF:
-            params["batch_size"] = self.conditions.training.batch_size
-        return self._add("data", params, {}, f"data {variant}, seed {seed}")
+            params["batch_size"] = self._training.batch_size
+        step = self._variants[variant, seed] = self._add("data", params, {}, f"data {variant}, seed {seed}")
+        return step
 
     def _where(self) -> dict[str, Any]:
         return {
@@ -367,12 +420,24 @@ class Planner:
         self.plan.steps.setdefault(step.id, step)
         return step.id
 
+    @cached_property
+    def _training(self) -> Recipe:
+        return self.conditions.training
+
+    @cached_property
+    def _schedule(self) -> Schedule:
+        return Schedule(self._training, self.conditions.data["train"])
+
     def _method(self, name: str) -> tuple[Method, dict[str, Any]]:
-        return method_of(name, self._methods)
+        if name not in self._known:
+            self._known[name] = method_of(name, self._methods)
+        return self._known[name]
 
     def _program(self, name: str, sparsity: float) -> Program:
-        method, options = self._method(name)
-        return validated(method.program(sparsity, options), name)
+        if (name, sparsity) not in self._programs:
+            method, options = self._method(name)
+            self._programs[name, sparsity] = validated(method.program(sparsity, options), name)
+        return self._programs[name, sparsity]
 
     def _reads_batches(self, name: str) -> bool:
         method, _ = self._method(name)

@@ -27,6 +27,8 @@ from ticketlab.experiment.study import Study
 from ticketlab.methods import Method
 from ticketlab.pruning import planned_budget
 
+SEEDS = 5
+
 
 def prepare(
     methods: Sequence[MethodLike],
@@ -34,7 +36,7 @@ def prepare(
     model: ModelLike,
     data: Data,
     sparsity: Sequence[float],
-    seeds: int = 5,
+    seeds: int | None = None,
     checks: Sequence[str] | None = None,
     folder: Path,
     recipe: Recipe | None = None,
@@ -42,6 +44,7 @@ def prepare(
     margin: str | float | None = None,
     alpha: float = 0.05,
     final: bool = False,
+    until_decided: bool = False,
     multiplicity: str = "holm",
     family: str = "report",
     test: str = "paired",
@@ -54,7 +57,8 @@ def prepare(
 ) -> Prepared:
     """Check everything that can be checked, and plan the study in ``folder``, new or grown.
 
-    Its steps are kept in ``store`` (a folder or URL that other studies may share), or in the folder itself.
+    Either for a number of ``seeds`` (5 by default), or ``until_decided``: then the plan is that of its first look. Its
+    steps are kept in ``store`` (a folder or URL that other studies may share), or in the folder itself.
 
     Raises:
         InputError: anything that is wrong with the input, before any training.
@@ -73,10 +77,11 @@ def prepare(
     sparsities = tuple(sorted(dict.fromkeys(checked_sparsity(s) for s in sparsity)))
     if not sparsities:
         raise InputError("asked for a study at no sparsity, got nothing to prune to.")
-    if seeds < 1:
+    if seeds is not None and seeds < 1:
         raise InputError(f"asked for {seeds} seeds, got fewer than one.")
     exists = studies.exists(folder)
     old = Study.load(folder) if exists else None
+    _check_seeds(seeds, final, until_decided, old)
     place = place_of(folder, store)
     # A study keeps the engine that was chosen when it began.
     kept = engine or (old.numerics["engine"] if old else None)
@@ -91,9 +96,11 @@ def prepare(
         engine=kept,
         every=checkpoint_every,
     )
+    count = SEEDS if seeds is None else seeds
     wanted = settings.statistics(
-        seeds=seeds if old is None or final else _first_look(old),
+        seeds=count if old is None or final else _first_look(old),
         final=final,
+        until_decided=until_decided,
         alpha=alpha,
         margin=None if margin is None else str(margin),
         multiplicity=multiplicity,
@@ -108,7 +115,7 @@ def prepare(
         methods=labels,
         checks=chosen,
         sparsities=sparsities,
-        seeds=seeds,
+        seeds=wanted["looks"][-1] if until_decided else count,
         command=command,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
@@ -123,6 +130,25 @@ def prepare(
             study = replace(study, numerics={**study.numerics, "engine": best})
             planned, context = plan(study, own), replace(context, engine=best)
     return Prepared(study, planned, context, folder, own, old, place)
+
+
+def _check_seeds(seeds: int | None, final: bool, until_decided: bool, old: Study | None) -> None:
+    """Refuse two ways of choosing seeds at once, also one now and the other one when the study began."""
+    if until_decided and final:
+        raise InputError("asked for a final look, got a study that goes on until decided. Choose one of the two.")
+    if until_decided and seeds is not None:
+        raise InputError(
+            f"asked for {seeds} seeds, got a study that goes on until decided: the looks choose its seeds. "
+            "Choose one of the two."
+        )
+    if old is None or old.until_decided == until_decided:
+        return
+    use = "Use another --out for other looks: error rates hold for those that were planned."
+    if until_decided:
+        looks = ", ".join(map(str, old.statistics["looks"]))
+        raise InputError(f"asked to go on until decided, got a study with looks at {looks} seeds. {use}")
+    asked = "a final look" if final else "the usual seeds" if seeds is None else f"{seeds} seeds"
+    raise InputError(f"asked for {asked}, got a study that goes on until decided: add --until-decided. {use}")
 
 
 def _first_look(study: Study) -> int:

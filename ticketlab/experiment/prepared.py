@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import pickle
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,19 @@ from ticketlab.experiment.arms import DENSE, ORIGINAL, Plan
 from ticketlab.experiment.compute import Progress, compute
 from ticketlab.experiment.context import Context
 from ticketlab.experiment.estimate import Estimate, check_room, estimate
+from ticketlab.experiment.looks import current, following, most
 from ticketlab.experiment.place import keep_place, place_of
-from ticketlab.experiment.plan import plan
 from ticketlab.experiment.results import as_json, collect
+from ticketlab.experiment.run import Failure, Listener, StepError
 from ticketlab.experiment.store import DamagedResult, Store
 from ticketlab.experiment.study import Study
 from ticketlab.experiment.upkeep import register
+from ticketlab.experiment.where import Where, Workers, check_portable, workers
+from ticketlab.logging.listener import listener
 from ticketlab.methods import Method
 from ticketlab.packing import write_atomically
 
-RESULTS = "results.json"
+RESULTS, FAILED = "results.json", "failed.json"
 
 
 @dataclass
@@ -45,34 +48,78 @@ class Prepared:
         return Store(self.place if self.place is not None else place_of(self.folder))
 
     def estimate(self, jobs: int) -> Estimate:
-        """What it will take."""
+        """What it will take; until decided, what the first look will."""
         return estimate(self.plan.steps.values(), self.study, self.context, self.store, jobs)
 
-    def run(self, jobs: int = 1, progress: Progress | None = None) -> dict[str, Any]:
-        """Compute what is missing, and the results document."""
-        store = self.store
-        check_jobs(jobs)
-        _check_portable(self.context, jobs)
-        check_room(self.plan.steps.values(), self.study, self.context, jobs)
+    def estimate_of_most(self, jobs: int) -> Estimate:
+        """What it will take at most: every comparison taken to the last look."""
+        steps = most(self.study, self.methods).steps.values()
+        return estimate(steps, self.study, self.context, self.store, jobs)
+
+    def run(
+        self, jobs: int | Where = 1, progress: Progress | None = None, loggers: Iterable[Any] = ()
+    ) -> dict[str, Any]:
+        """Compute what is missing, and the results document.
+
+        Args:
+            jobs: worker processes of this machine, or where else it is computed.
+            loggers: told of every finished training; see ``ticketlab.logging``.
+        """
+        where, store = Where.of(jobs), self.store
+        check_portable(self.context, where)
+        if not where.elsewhere:
+            check_room(self.plan.steps.values(), self.study, self.context, where.jobs)
         self._check_comparisons()
+        heard = listener(loggers, {}, store)
         self.study.save(self.folder)
         keep_place(self.folder, store.place)
-        register(store, self.folder, "study", self.plan.steps)
         untrained = self._untrained(store)
-
-        def results() -> dict[str, Any]:
-            return collect(self.study, self.plan, store, self.methods)
-
+        planned = current(self.study, store, self.methods)
+        failures: list[Failure] = []
         try:
-            steps = list(self.plan.ordered())
-            found = compute(steps, self.context, store, results, jobs=jobs, progress=progress)
+            with workers(where) as crew:
+                while True:
+                    register(store, self.folder, "study", planned.steps)
+                    heard.add(f"{self.study.data['name']}/{self.study.model['name']}", planned)
+                    found = self._look(planned, store, crew, progress, failures, heard)
+                    if not isinstance(found, Plan):
+                        break
+                    planned = found
+            found["failed"] = _told(self.folder, failures)
             write_atomically(self.folder / RESULTS, as_json(found).encode())
             return found
-        except InputError:
+        except (InputError, StepError):
             # A method that fails before anything was trained for it has no place in the study: it would fail for ever.
             if self._untrained(store) == untrained:
                 self._withdraw()
             raise
+        finally:
+            heard.close()
+
+    def _look(
+        self,
+        planned: Plan,
+        store: Store,
+        crew: Workers,
+        progress: Progress | None,
+        failures: list[Failure],
+        heard: Listener,
+    ) -> dict[str, Any] | Plan:
+        """Compute what one look lacks: the results, or the plan of the next look if any comparison goes on."""
+
+        def read() -> dict[str, Any] | Plan:
+            after = following(self.study, planned, store, self.methods)
+            return collect(self.study, planned, store, self.methods) if after is None else after
+
+        def failed(failure: Failure) -> None:
+            failures.append(failure)
+            lost = {step for f in failures for step in f.dropped}
+            if not planned.comparable(lost):
+                # Nothing is left to find out: what failed is said at once.
+                raise failures[0].error()
+
+        steps = list(planned.ordered())
+        return compute(steps, self.context, store, read, workers=crew, progress=progress, failed=failed, heard=heard)
 
     def _check_comparisons(self) -> None:
         if all(arm.check in (ORIGINAL, DENSE) for arm in self.plan.arms):
@@ -89,6 +136,16 @@ class Prepared:
             studies.forget(self.folder)
 
 
+def _told(folder: Path, failures: Sequence[Failure]) -> list[dict[str, str]]:
+    """Failures as plain values, which are kept beside the study until a run has none."""
+    told = [{"step": f.step.id, "kind": f.step.kind, "label": f.step.label, "error": f.text} for f in failures]
+    if told:
+        write_atomically(folder / FAILED, json.dumps({"failed": told}, indent=1).encode())
+    else:
+        (folder / FAILED).unlink(missing_ok=True)
+    return told
+
+
 def reopen(folder: Path) -> tuple[Study, dict[str, Any]]:
     """A study as its folder has it, and what its finished steps say. Needs neither the data nor the model.
 
@@ -102,15 +159,15 @@ def reopen(folder: Path) -> tuple[Study, dict[str, Any]]:
     written = _written(folder)
     if (
         written.get("complete")
-        and written["statistics"]["seeds"] == study.seeds
+        and (study.until_decided or written["statistics"]["seeds"] == study.seeds)
         and all(_asked(written, part) == list(getattr(study, part)) for part in ("methods", "checks", "sparsities"))
     ):
         return study, written
-    planned, store = plan(study), Store(place_of(folder))
+    store = Store(place_of(folder))
     while True:
         # A damaged result is put aside and counts as not finished.
         with contextlib.suppress(DamagedResult):
-            return study, collect(study, planned, store)
+            return study, collect(study, current(study, store), store)
 
 
 def _asked(written: dict[str, Any], part: str) -> list[Any]:
@@ -126,21 +183,6 @@ def _written(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return written if isinstance(written, dict) else {}
-
-
-def _check_portable(context: Context, jobs: int) -> None:
-    """With worker processes, the model's factory and the user's scores must be importable there."""
-    if jobs == 1:
-        return
-    sent = context.__getstate__()
-    for what, thing in [("model", context.build), *((f"method {n}", m) for n, m in sent["methods"].items())]:
-        try:
-            pickle.dumps(thing)
-        except Exception as error:
-            raise InputError(
-                f"asked for {jobs} jobs, got a {what} that cannot be sent to other processes ({error}). "
-                "Define it at the top level of a module, or use jobs=1."
-            ) from error
 
 
 def check_jobs(jobs: int) -> None:

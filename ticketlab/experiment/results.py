@@ -14,15 +14,14 @@ import numpy as np
 import ticketlab
 from ticketlab import stats
 from ticketlab.checks import resolve as resolve_check
-from ticketlab.errors import InputError
 from ticketlab.experiment.arms import DENSE, ORIGINAL, Arm, Plan, Trained
+from ticketlab.experiment.looks import grants
+from ticketlab.experiment.pairs import compared, comparison, dense_accuracies, settings_of
 from ticketlab.experiment.plan import method_of
-from ticketlab.experiment.settings import judging
 from ticketlab.experiment.store import Store
-from ticketlab.experiment.study import Study
+from ticketlab.experiment.study import Compared, Study
 from ticketlab.methods import Method
 from ticketlab.stats.health import Yardstick, study_yardstick
-from ticketlab.stats.plan import MANY_IMAGES
 from ticketlab.stats.verdict import UNDECIDED, VOID
 
 FORMAT = 1
@@ -30,23 +29,25 @@ FORMAT = 1
 
 def collect(study: Study, plan: Plan, store: Store, methods: Mapping[str, Method] | None = None) -> dict[str, Any]:
     """What the finished steps of a study say, complete or not. Nothing in it depends on when it is asked."""
-    dense = [_accuracy(store, plan.arms[Arm("", DENSE, None, s)]) for s in range(study.seeds)]
-    settings, rule = _settings(study, [a for a in dense if a is not None])
-    comparisons = [
-        _comparison(plan, store, method, check, sparsity, study.seeds)
-        for method, check, sparsity in _compared(study, plan)
-    ]
+    dense = dense_accuracies(plan, store)
+    settings, rule = settings_of(study, dense)
+    keys = compared(study, plan)
+    comparisons = [comparison(plan, store, *key) for key in keys]
     verdicts = [_waiting(v) for v in stats.judge(comparisons, settings)] if settings and comparisons else []
     lines = study_yardstick(comparisons, settings) if settings and comparisons else None
-    finite = [a for a in dense if a is not None and math.isfinite(a)]
+    finite = [a for a in dense if math.isfinite(a)]
     done = [step for step in plan.steps if step in store]
+    whole = len(done) == len(plan.steps)
+    next_ = grants(study, plan, store) if study.until_decided and whole else {}
+    if settings:
+        verdicts = [_stopped(v, next_.get(key), settings) for v, key in zip(verdicts, keys, strict=True)]
     return {
         "format": FORMAT,
         "ticketlab": ticketlab.__version__,
         "title": f"{', '.join(study.methods)} on {study.data['name']} / {study.model['name']}",
         "command": study.command,
         "created": study.created,
-        "complete": len(done) == len(plan.steps),
+        "complete": whole and all(grant.seeds is None for grant in next_.values()),
         "steps_done": len(done),
         "steps_total": len(plan.steps),
         "data": study.data,
@@ -54,7 +55,7 @@ def collect(study: Study, plan: Plan, store: Store, methods: Mapping[str, Method
         "recipe": study.recipe,
         "numerics": study.numerics,
         "scoring": study.scoring,
-        "statistics": _statistics(study, settings, rule, len(comparisons)),
+        "statistics": _statistics(study, plan, settings, rule, comparisons),
         "dense": _dense(finite),
         "methods": [_method(name, methods) for name in study.methods],
         "checks": [_check(name) for name in study.checks],
@@ -62,9 +63,10 @@ def collect(study: Study, plan: Plan, store: Store, methods: Mapping[str, Method
         "verdicts": [{**v.to_json(), "sentence": stats.sentence(v)} for v in verdicts],
         "summary_rows": _across(comparisons, settings),
         "not_applicable": plan.not_applicable,
-        "controls": [c for key in _compared(study, plan) for c in _control(plan, store, *key, study.seeds)],
+        "controls": [c for key in keys for c in _control(plan, store, *key)],
         "layers": _layers(plan, store, study),
         "diagnosis": _diagnosis(plan, store),
+        **({"granted": _granted(plan, comparisons, next_)} if study.until_decided else {}),
         "runs": [_run(arm, trained, store, lines) for arm, trained in plan.arms.items()],
         "answer": stats.answer(verdicts) if verdicts else "Nothing to compare yet.",
     }
@@ -75,26 +77,6 @@ def as_json(results: Mapping[str, Any]) -> str:
     return json.dumps(results, indent=1, allow_nan=False)
 
 
-def _settings(study: Study, dense: list[float]) -> tuple[stats.Settings | None, str]:
-    """How to judge; None as long as the margin waits for the first dense run."""
-    wanted, test = study.statistics, study.data["test"]
-    asked = wanted["margin"]
-    share = str(asked).endswith("%") or (asked is None and test < MANY_IMAGES)
-    rule = f"{asked or '2%'} of (dense - chance)" if share else f"{asked or '0.5'} points, as asked"
-    if asked is None:
-        rule = rule.replace("as asked", "the default")
-    if share and not any(math.isfinite(a) for a in dense):
-        return None, rule
-    try:
-        # The dense runs of the first look fix a share: later seeds must not move the margin under earlier verdicts.
-        margin = stats.resolve_margin(asked, test, study.data["chance"], dense[: wanted["looks"][0]])
-    except InputError:
-        # Fixed before the first run, it turned out finer than the test set because the dense net is poor.
-        margin = 300 / test
-        rule += f", raised to three of {test} test images"
-    return judging(wanted, test, study.data["chance"], margin, tuple(dense) or None), rule
-
-
 def _waiting(verdict: stats.Verdict) -> stats.Verdict:
     """A row without a finished pair is open: that no ticket has learned anything yet says nothing."""
     if verdict.n or verdict.verdict != VOID:
@@ -102,68 +84,42 @@ def _waiting(verdict: stats.Verdict) -> stats.Verdict:
     return replace(verdict, verdict=UNDECIDED, reason="no pair of tickets is finished yet")
 
 
-def _compared(study: Study, plan: Plan) -> list[tuple[str, str, float]]:
-    """Every comparison of the study, in the order of the report."""
-    return [
-        (method, check, sparsity)
-        for method in study.methods
-        for check in study.checks
-        for sparsity in study.sparsities
-        if Arm(method, check, sparsity, 0) in plan.arms
-    ]
+def _stopped(verdict: stats.Verdict, grant: stats.Grant | None, settings: stats.Settings) -> stats.Verdict:
+    """An undecided row that gets no more seeds before the last look says so."""
+    if grant is None or grant.seeds is not None or verdict.verdict != UNDECIDED or verdict.n == settings.looks[-1]:
+        return verdict
+    return replace(verdict, reason="; ".join(filter(None, [verdict.reason, grant.why])))
 
 
-def _comparison(plan: Plan, store: Store, method: str, check: str, sparsity: float, seeds: int) -> stats.Comparison:
-    """The pairs of the leading seeds that are finished in both arms: later ones wait for the gap to close."""
-    original: list[float] = []
-    tampered: list[float] = []
-    right: tuple[list[Any], list[Any]] = ([], [])
-    controls = []
-    for seed in range(seeds):
-        pair = [plan.arms[Arm(method, c, sparsity, seed)] for c in (ORIGINAL, check)]
-        accuracies = [_accuracy(store, t) for t in pair]
-        control = store.facts(pair[1].control or "")
-        if accuracies[0] is None or accuracies[1] is None or control is None:
-            break
-        original.append(accuracies[0])
-        tampered.append(accuracies[1])
-        controls.append(control)
-        for bits, trained in zip(right, pair, strict=True):
-            bits.append(store.tensors(trained.final, "correct")["correct"].numpy())
-    failed = [c["summary"] for c in controls if not c["passed"]]
-    return stats.Comparison(
-        method,
-        check,
-        sparsity,
-        tuple(original),
-        tuple(tampered),
-        control_ok=not failed,
-        control_note=f"the control failed: {failed[0]}" if failed else "",
-        identical=bool(controls) and all(c["equal"] for c in controls),
-        correct_original=np.stack(right[0]) if original else None,
-        correct_tampered=np.stack(right[1]) if original else None,
-    )
-
-
-def _accuracy(store: Store, trained: Trained) -> float | None:
-    """Last-epoch test accuracy in percent, NaN if training diverged, None if it is not finished."""
-    facts = store.facts(trained.final)
-    if facts is None:
-        return None
-    return math.nan if facts["accuracy"] is None else float(facts["accuracy"])
-
-
-def _statistics(study: Study, settings: stats.Settings | None, rule: str, family: int) -> dict[str, Any]:
-    looks = study.statistics["looks"]
+def _statistics(
+    study: Study, plan: Plan, settings: stats.Settings | None, rule: str, comparisons: list[stats.Comparison]
+) -> dict[str, Any]:
+    looks, seeds, taken = study.statistics["looks"], study.seeds, study.seeds
+    if study.until_decided:
+        seeds = max((plan.seeds(c.method, c.check, c.sparsity) for c in comparisons), default=0)
+        taken = max((c.seeds for c in comparisons), default=0)
     return {
         **study.statistics,
         "margin": settings.margin if settings else None,
         "margin_asked": study.statistics["margin"],
         "margin_rule": rule,
-        "family_size": family,
-        "looks_done": [n for n in looks if n <= study.seeds],
-        "seeds": study.seeds,
+        "family_size": len(comparisons),
+        "looks_done": [n for n in looks if n <= taken],
+        "seeds": seeds,
     }
+
+
+def _granted(
+    plan: Plan, comparisons: list[stats.Comparison], next_: Mapping[Compared, stats.Grant]
+) -> list[dict[str, Any]]:
+    """Of each comparison: the seeds that it has been given, those of them that are finished, and why no more come."""
+    rows = []
+    for c in comparisons:
+        key = (c.method, c.check, c.sparsity)
+        grant = next_.get(key)
+        names = dict(zip(("method", "check", "sparsity"), key, strict=True))
+        rows.append({**names, "seeds": plan.seeds(*key), "finished": c.seeds, "why": grant.why if grant else ""})
+    return rows
 
 
 def _dense(finite: list[float]) -> dict[str, Any] | None:
@@ -209,9 +165,10 @@ def _across(comparisons: list[stats.Comparison], settings: stats.Settings | None
     return rows
 
 
-def _control(plan: Plan, store: Store, method: str, check: str, sparsity: float, seeds: int) -> list[dict[str, Any]]:
+def _control(plan: Plan, store: Store, method: str, check: str, sparsity: float) -> list[dict[str, Any]]:
     """One row per comparison: the facts averaged over the finished seeds; passed only if every seed passed."""
-    found = [store.facts(plan.arms[Arm(method, check, sparsity, s)].control or "") for s in range(seeds)]
+    seeds = range(plan.seeds(method, check, sparsity))
+    found = [store.facts(plan.arms[Arm(method, check, sparsity, s)].control or "") for s in seeds]
     done = [c for c in found if c is not None]
     if not done:
         return []

@@ -67,6 +67,7 @@ def statistics(
     *,
     seeds: int,
     final: bool,
+    until_decided: bool = False,
     alpha: float,
     margin: str | None,
     multiplicity: str,
@@ -76,7 +77,7 @@ def statistics(
     chance: float,
 ) -> dict[str, Any]:
     """How verdicts will be reached. A margin that the test set cannot resolve is refused here, before any run."""
-    looks, weights = stats.plan_looks(seeds, final=final)
+    looks, weights = stats.plan_looks(seeds, final=final, until_decided=until_decided)
     wanted = {
         "alpha": alpha,
         "margin": margin,
@@ -85,6 +86,8 @@ def statistics(
         "multiplicity": multiplicity,
         "family": family,
         "test": test,
+        # Named only where it holds: studies that were written down before there was a choice are others.
+        **({"until_decided": True} if until_decided else {}),
     }
     before_any_run(wanted, test_size, chance)
     return wanted

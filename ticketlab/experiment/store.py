@@ -6,6 +6,7 @@ import hashlib
 import json
 import tempfile
 import time
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,8 @@ from ticketlab.mask import Mask
 
 RESULT, MASK, TENSORS = "result.json", "mask.safetensors", "tensors.safetensors"
 STEPS, CONTENTS, DAMAGED = "steps", "contents", "damaged"
+# Records that are kept in memory: those of a study are read again and again, those of a table are too many.
+_REMEMBERED = 4096
 
 
 class Store:
@@ -33,7 +36,10 @@ class Store:
     def __init__(self, place: Path | str | Files) -> None:
         self.files: Files = open_files(place) if isinstance(place, (str, Path)) else place
         self.place = self.files.place
-        self._known: dict[str, dict[str, Any]] = {}
+        # Which steps are whole, and the records of those that were asked for last.
+        self._whole: set[str] = set()
+        self._sharers: dict[str, list[str]] = {}
+        self._known: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
     @property
     def folder(self) -> Path:
@@ -48,7 +54,7 @@ class Store:
         return None if record is None else dict(record["facts"])
 
     def __contains__(self, step_id: str) -> bool:
-        return self._record(step_id) is not None
+        return step_id in self._whole or self._record(step_id) is not None
 
     def ids(self) -> Iterator[str]:
         """All steps, in order, whether they are whole or not."""
@@ -148,19 +154,16 @@ class Store:
         }
         try:
             self.files.put_folder(path_of(step.id), {**files, RESULT: written(record)})
-            if not self._index(content_key):
-                self.files.write(f"{CONTENTS}/{content_key}", step.id.encode())
+            # An entry of the index only saves work: whether it survives a loss of power is of no matter.
+            name = f"{CONTENTS}/{content_key}"
+            if not self.files.create(name, step.id.encode()) and not self.files.read(name):
+                self.files.write(name, step.id.encode())
         except OSError as error:
-            raise InputError(f"asked to store a result under {self.place}, got {error.strerror or error}.") from error
-
-    def _index(self, content_key: str) -> bytes:
-        try:
-            return self.files.read(f"{CONTENTS}/{content_key}")
-        except FileNotFoundError:
-            return b""
+            raise Unstorable(f"asked to store a result under {self.place}, got {error.strerror or error}.") from error
 
     def _record(self, step_id: str) -> dict[str, Any] | None:
         if step_id in self._known:
+            self._known.move_to_end(step_id)
             return self._known[step_id]
         try:
             record = parsed(step_id, self.files.get(path_of(step_id), RESULT))
@@ -173,7 +176,12 @@ class Store:
         if not whole:
             self.discard(step_id)
             return None
+        if step_id not in self._whole and "linked" in record:
+            self._sharers.setdefault(record["linked"], []).append(step_id)
+        self._whole.add(step_id)
         self._known[step_id] = record
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
         return dict(record)
 
     def _discard_if_bare(self, step_id: str) -> None:
@@ -199,7 +207,8 @@ class Store:
 
     def forget(self, step_id: str) -> None:
         """Look at the folder again for a step, and for those that share its result, which fall with it."""
-        for known in [step_id, *(i for i, r in self._known.items() if r.get("linked") == step_id)]:
+        for known in [step_id, *self._sharers.pop(step_id, ())]:
+            self._whole.discard(known)
             self._known.pop(known, None)
 
     def _finished(self, step_id: str) -> dict[str, Any]:
@@ -224,6 +233,10 @@ class Store:
 
 class DamagedResult(Exception):
     """A stored file does not have the hash that was written with it; the step was put aside, run it again."""
+
+
+class Unstorable(InputError):
+    """A result could not be written: the disk is full, or the place is gone. It would go so with every other step."""
 
 
 def path_of(step_id: str) -> str:

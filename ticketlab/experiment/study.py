@@ -12,6 +12,9 @@ from ticketlab.errors import InputError
 from ticketlab.experiment.conditions import Conditions
 from ticketlab.packing import write_atomically
 
+# A comparison of a study: the method, the check, and the fraction removed.
+Compared = tuple[str, str, float]
+
 FORMAT = 1
 _FILE = "study.json"
 _NOT_OTHER = {"store", "store.txt"}
@@ -24,10 +27,11 @@ class Study(Conditions):
     """A study's spec: the conditions of its trainings, and what is asked of them. All values are plain.
 
     Attributes:
-        statistics: alpha, margin (as asked: "0.5", "2%" or None), looks, weights, multiplicity, family, test.
+        statistics: alpha, margin (as asked: "0.5", "2%" or None), looks, weights, multiplicity, family, test; and
+            ``until_decided``, if seeds are added to the undecided comparisons only.
         methods, checks: specs, in the order of the report.
         sparsities: fractions removed.
-        seeds: how many; they are 0, 1, ...
+        seeds: how many; they are 0, 1, ...; until decided, the most that a comparison can have.
         command: how it was started and grown, one command a line; no part of its identity, nor are the next two.
         commands: the same, one entry a command, in order, each text once.
         created: when it was started.
@@ -46,6 +50,11 @@ class Study(Conditions):
         commands = self.commands or ((self.command,) if self.command else ())
         object.__setattr__(self, "commands", commands)
         object.__setattr__(self, "command", "\n".join(commands))
+
+    @property
+    def until_decided(self) -> bool:
+        """Whether seeds are added to the undecided comparisons only, look by look."""
+        return bool(self.statistics.get("until_decided", False))
 
     def grown(self, new: Study) -> Study:
         """This study with the new one's methods, checks, sparsities and seeds added.
@@ -147,6 +156,7 @@ def _check_types(value: Any) -> None:
         _check_type(name, value[name], dict)
         for key, inner in kind.items():
             _check_type(f"{name} {key}", value[name][key], inner)
+    _check_type("statistics until_decided", value["statistics"].get("until_decided", False), bool)
     if value["seeds"] < 1:
         raise ValueError(f"seeds is {value['seeds']}")
     for layer, count in value["model"]["layers"].items():

@@ -15,7 +15,18 @@ from ticketlab.errors import InputError
 from ticketlab.experiment.files import UNFINISHED, LocalFiles
 from ticketlab.experiment.identity import digest
 from ticketlab.experiment.step import REVISIONS
-from ticketlab.experiment.store import CONTENTS, DAMAGED, RESULT, STEPS, Store, parsed, path_of, written
+from ticketlab.experiment.store import (
+    CONTENTS,
+    DAMAGED,
+    MASK,
+    RESULT,
+    STEPS,
+    TENSORS,
+    Store,
+    parsed,
+    path_of,
+    written,
+)
 
 STUDIES = "studies"
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -51,7 +62,7 @@ def verify(store: Store) -> Verified:
             size += len(content) + _check_step(store, folder, step_id, content)
         except FileNotFoundError as error:
             findings.append(Finding(folder, f"{Path(str(error.filename or error)).name} is missing"))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             findings.append(Finding(folder, str(error)))
     findings += [*_index(store), *_lists(store)]
     return Verified(steps, size, tuple(findings))
@@ -68,6 +79,9 @@ def _check_step(store: Store, folder: str, step_id: str, content: bytes) -> int:
     revisions = range(1, REVISIONS[record["kind"]] + 1)
     if step_id not in [digest([record["kind"], r, record["params"], record["inputs"]]) for r in revisions]:
         raise ValueError("its id is not the hash of what it says it computed")
+    # A name with a path in it would be read elsewhere, and a device never ends.
+    if foreign := set(record["files"]) - {MASK, TENSORS}:
+        raise ValueError(f"it lists {sorted(foreign)[0]!r:.80}, which no step writes")
     if extra := set(store.files.names(folder)) - {RESULT, *record["files"]}:
         raise ValueError(f"{sorted(extra)[0]} does not belong there")
     size = 0
@@ -76,7 +90,9 @@ def _check_step(store: Store, folder: str, step_id: str, content: bytes) -> int:
         size += len(held)
         if hashlib.sha256(held).hexdigest() != wanted:
             raise ValueError(f"{name} is not as it was written")
-    if "linked" in record and not store.files.has_folder(path_of(record["linked"])):
+    if "linked" in record and not (
+        _ID.fullmatch(record["linked"]) and store.files.has_folder(path_of(record["linked"]))
+    ):
         raise ValueError(f"the step that it shares the result of, {record['linked']}, is missing")
     return size
 
@@ -87,10 +103,12 @@ def _index(store: Store) -> Iterator[Finding]:
         key = name.rpartition("/")[2]
         try:
             step_id = store.files.read(name).decode()
+            if not _ID.fullmatch(step_id):
+                raise ValueError("names no step")
             record = parsed(step_id, store.files.get(path_of(step_id), RESULT))
         except FileNotFoundError:
             yield Finding(name, "names a step that is not there")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             yield Finding(name, str(error))
         else:
             # Stores of earlier versions do not say what a step's contents were.
@@ -150,7 +168,10 @@ def sweep(store: Store, dry: bool = False) -> Swept:
     Raises:
         InputError: the list of a study is damaged: then nothing is removed.
     """
-    lists = {name: _needed(store.files.read(name), name) for name in store.files.files(STUDIES)}
+    try:
+        lists = {name: _needed(store.files.read(name), name) for name in store.files.files(STUDIES)}
+    except OSError as error:
+        raise InputError(f"asked for what studies need, got a list that cannot be read: {error}.") from error
     needed = set().union(*lists.values())
     for step_id in tuple(needed):
         with suppress(KeyError):

@@ -15,6 +15,7 @@ def warnings(results: Results) -> list[str]:
         done, total = results.get("steps_done"), results.get("steps_total")
         steps = f": {done} of {total} steps done" if done is not None and total is not None else ""
         found.append(f"The study is not complete{steps}. Rows may be missing, and verdicts may still come.")
+    found += _failed(results)
     if results.get("verdicts") and not results.get("dense"):
         found.append("No dense run: the best ticket of the study stands in for the dense accuracy.")
     if part(results, "model").get("drawn") is False:
@@ -28,6 +29,18 @@ def warnings(results: Results) -> list[str]:
     for row in rows(results, "diagnosis"):
         found += _diagnosis(row)
     return found + _uncontrolled(results) + _narrow(results)
+
+
+def _failed(results: Results) -> list[str]:
+    """Steps that failed, one line for each error: often a method fails in the same way for every seed."""
+    labels: dict[str, list[str]] = {}
+    for row in rows(results, "failed"):
+        labels.setdefault(str(row.get("error", "")).strip(), []).append(str(row.get("label", "")))
+    return [
+        f"{len(those)} {'step' if len(those) == 1 else 'steps'} failed ({those[0]}"
+        f"{', ...' if len(those) > 1 else ''}): {error}"
+        for error, those in labels.items()
+    ]
 
 
 def _uncontrolled(results: Results) -> list[str]:
@@ -115,7 +128,10 @@ def _looks(results: Results) -> str:
     if not planned:
         return ""
     noun = "look" if len(planned) == 1 else "looks"
-    return f"{len(planned)} planned {noun}, at {short(planned)} seeds; taken: {short(done) or 'none yet'}."
+    told = f"{len(planned)} planned {noun}, at {short(planned)} seeds; taken: {short(done) or 'none yet'}."
+    if statistics.get("until_decided"):
+        told += " Only comparisons that a look leaves undecided get the seeds of the next one."
+    return told
 
 
 def _chance(results: Results) -> str:
@@ -151,7 +167,7 @@ def headline(results: Results) -> list[tuple[str, str]]:
     if sparsities(results):
         facts.append(("sparsity", ", ".join(percent(s) for s in sparsities(results))))
     if statistics.get("seeds") is not None:
-        facts.append(("seeds", short(statistics["seeds"])))
+        facts.append(("seeds", _seeds(results)))
     if number(dense.get("mean")) is not None:
         spread = points(dense.get("sd"))
         sd = f", sd {spread}" if spread else ""
@@ -159,6 +175,15 @@ def headline(results: Results) -> list[tuple[str, str]]:
     if number(data.get("chance")) is not None:
         facts.append(("chance", f"{points(data['chance'])}%"))
     return facts
+
+
+def _seeds(results: Results) -> str:
+    """How many; with their range where every comparison has its own."""
+    given = [found for row in rows(results, "granted") if (found := number(row.get("seeds"))) is not None]
+    if not given:
+        return short(part(results, "statistics").get("seeds"))
+    span = f"{max(given):g}" if min(given) == max(given) else f"{min(given):g} to {max(given):g}"
+    return f"{span}, added until decided"
 
 
 def answer(results: Results) -> str:

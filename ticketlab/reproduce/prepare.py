@@ -50,9 +50,11 @@ def prepare(
     precision: str = "fp32",
     engine: str | None = None,
     checkpoint_every: float = 60.0,
-    jobs: int = 1,
+    jobs: int | None = 1,
 ) -> list[Group]:
     """Check everything that can be checked, and plan the cells for seeds 0 up to, not including, ``seeds``.
+
+    ``jobs`` processes of this machine must fit into its memory; None: others compute.
 
     Raises:
         InputError: anything that is wrong with the input, before any training.
@@ -81,7 +83,8 @@ def prepare(
         conditions, train = group.ground.conditions, group.ground.context.data.train
         steps = [step for seed in range(seeds) for step in group.steps(seed)]
         check_spans(steps, conditions.training, train)
-        check_room(steps, conditions, group.ground.context, jobs)
+        if jobs is not None:
+            check_room(steps, conditions, group.ground.context, jobs)
     return groups
 
 

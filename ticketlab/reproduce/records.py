@@ -17,8 +17,8 @@ from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 from ticketlab.errors import InputError
 from ticketlab.packing import write_atomically
 
-# A table's name is a path below the folder of records: no part of it may lead elsewhere.
-TABLE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*", re.ASCII)
+# A table's name is a path below the folder of records: no part of it may lead elsewhere, nor be more than a disk takes.
+TABLE_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}(/[A-Za-z0-9][\w.-]{0,99}){0,7}", re.ASCII)
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|\+00:00)", re.ASCII)
 
 Key = tuple[str, str, str, str, str, float | None, int, str]
@@ -103,7 +103,7 @@ class Record:
                 # 90 and 90.0 are one number, with one identity.
                 object.__setattr__(self, name, float(value))
         for name, good, wanted in (
-            ("table", TABLE_NAME.fullmatch(self.table), 'names with "/" between them'),
+            ("table", TABLE_NAME.fullmatch(self.table), 'a few names with "/" between them'),
             ("finished", _TIME.fullmatch(self.finished), 'a UTC time such as "2025-01-31T12:00:00Z"'),
             ("sparsity", _within(self.sparsity, 1), "a fraction"),
             ("exact_sparsity", _within(self.exact_sparsity, 1), "a fraction"),

@@ -6,14 +6,17 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ticketlab.experiment.arms import Trained
 from ticketlab.experiment.compute import Progress, compute
 from ticketlab.experiment.place import keep_place, place_of
 from ticketlab.experiment.provenance import provenance
+from ticketlab.experiment.run import Failure, Listener
 from ticketlab.experiment.store import DamagedResult, Store
 from ticketlab.experiment.upkeep import register
+from ticketlab.experiment.where import Where, Workers, check_portable, workers
+from ticketlab.logging.listener import listener
 from ticketlab.reproduce import records
 from ticketlab.reproduce.cells import Cell
 from ticketlab.reproduce.prepare import Group
@@ -32,38 +35,75 @@ def run(
     folder: Path,
     *,
     seeds: int,
-    jobs: int,
+    jobs: int | Where,
     progress: Progress | None = None,
     place: str | None = None,
-) -> None:
+    loggers: Iterable[Any] = (),
+) -> list[Failure]:
     """Train what is missing: the first seed of every cell before the second of any, groups and cells in their order.
 
     Whenever it is stopped, the same call goes on from there: finished trainings are kept, and an unfinished one goes
     on from its last checkpoint. A record is written as soon as a training is finished, and at the start for those
-    that an earlier call finished and did not write down.
+    that an earlier call finished and did not write down. ``loggers`` are told of every training.
+
+    Returns:
+        The steps that failed. What does not build on them was computed.
     """
-    store = store_of(folder, place)
+    where, store = Where.of(jobs), store_of(folder, place)
+    for group in groups:
+        check_portable(group.ground.context, where)
     keep_place(folder, store.place)
     every = {step.id for group in groups for seed in range(seeds) for step in group.steps(seed)}
     register(store, folder, f"{table.name} {_protocol(table)}", every)
+    named = {f"{group.dataset}/{group.network}": group.plan for group in groups}
+    heard, failures = listener(loggers, named, store), list[Failure]()
     if progress:
         progress.start(len(every), sum(step in store for step in every))
     try:
         for group in groups:
             _write_what_can_be(table, group, sorted(group.trained, key=_by_seed), folder, store)
-        for seed in range(seeds):
-            for group in groups:
-                places = [(cell, seed) for cell in group.cells]
-
-                def read(group: Group = group, places: list[Place] = places) -> None:
-                    for place in places:
-                        _write(table, group, place, folder, store)
-
-                shown = _Shown(table, group, places, folder, store, progress)
-                compute(group.steps(seed), group.ground.context, store, read, jobs=jobs, progress=shown)
+        with workers(where) as crew:
+            for seed in range(seeds):
+                for group in groups:
+                    _compute(table, group, seed, folder, store, crew, progress, failures, heard)
     finally:
+        heard.close()
         if progress:
             progress.finish()
+    return failures
+
+
+def _compute(
+    table: Table,
+    group: Group,
+    seed: int,
+    folder: Path,
+    store: Store,
+    crew: Workers,
+    progress: Progress | None,
+    failures: list[Failure],
+    heard: Listener,
+) -> None:
+    """Train the cells of one group for one seed."""
+    places = [(cell, seed) for cell in group.cells]
+
+    def read() -> None:
+        for place in places:
+            _write(table, group, place, folder, store)
+
+    shown = _Shown(table, group, places, folder, store, progress)
+    lost = {step for failure in failures for step in failure.dropped}
+    steps = [step for step in group.steps(seed) if step.id not in lost]
+    compute(
+        steps,
+        group.ground.context,
+        store,
+        read,
+        workers=crew,
+        progress=shown,
+        failed=failures.append,
+        heard=heard,
+    )
 
 
 Place = tuple[Cell, int]

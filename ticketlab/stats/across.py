@@ -48,7 +48,7 @@ def across(comparisons: Sequence[Comparison], settings: Settings) -> list[Across
     # A row that cannot be averaged stays in the family: the family was fixed before the first run.
     means = judge([_average(groups[key], notes[key]) for key in groups], settings)
     family = families([method for method, _ in groups], settings)
-    weakest = stack([_weakest(group) for group in tracks.values()])
+    weakest = stack([_weakest([_so_far(t, settings.weights) for t in group]) for group in tracks.values()])
     outcome = replay(weakest, settings.weights, settings.alpha, settings.multiplicity, family)
     rows = []
     for i, (key, group) in enumerate(groups.items()):
@@ -92,13 +92,22 @@ def _average(group: Sequence[Comparison], note: str) -> Comparison:
     )
 
 
+def _so_far(t: Track, weights: Sequence[float]) -> Track:
+    """The same evidence, at each look the best until then: sparsities may be decided at looks of their own."""
+    w = np.array(weights)
+    p_diff, p_equiv = (np.minimum.accumulate(p / w) * w for p in (t.p_diff, t.p_equiv))
+    # The direction of a look counts as long as its evidence is the best.
+    best = [int(np.argmin((t.p_diff / w)[: k + 1])) for k in range(len(w))]
+    return dataclasses.replace(t, p_diff=p_diff, p_equiv=p_equiv, direction=t.direction[best])
+
+
 def _weakest(tracks: Sequence[Track]) -> Track:
     """The evidence that holds at every sparsity: the largest p-values, and no difference without one direction."""
     directions = np.stack([t.direction for t in tracks])
     agree = (directions == directions[0]).all(0)
     return dataclasses.replace(
         tracks[0],
-        evidence=min((t.evidence for t in tracks), key=len),
+        evidence=max((t.evidence for t in tracks), key=len),
         p_diff=np.where(agree, np.max([t.p_diff for t in tracks], axis=0), 1.0),
         p_equiv=np.max([t.p_equiv for t in tracks], axis=0),
         no_equality=np.any([t.no_equality for t in tracks], axis=0),

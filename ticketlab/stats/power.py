@@ -27,16 +27,19 @@ def _spreads(seeds: tuple[int, ...]) -> Array:
 
 
 def p_decide(
-    seeds: int | Sequence[int], theta: float, sd: float, margin: float, cut_diff: float, cut_equiv: float
+    seeds: int | Sequence[int], theta: Number, sd: Number, margin: float, cut_diff: Number, cut_equiv: Number
 ) -> Array:
     """The chance that `seeds` pairs decide a comparison with the true drop `theta` and the sd `sd` (points).
 
     `cut_diff` and `cut_equiv` are the p-values needed. Differences are taken as normal, the test as paired: for
-    the Welch test the answer is a little pessimistic. One chance for each entry of `seeds`.
+    the Welch test the answer is a little pessimistic. One chance for each entry of `seeds`, or, for a single count,
+    for each entry of the others.
     """
     from scipy.special import ndtr
 
     counts = (seeds,) if isinstance(seeds, int) else tuple(seeds)
+    shape = np.broadcast_shapes(np.shape(seeds), *map(np.shape, (theta, sd, cut_diff, cut_equiv)))
+    theta, sd, cut_diff, cut_equiv = (np.asarray(x, dtype=float)[..., None] for x in (theta, sd, cut_diff, cut_equiv))
     n = np.array(counts, dtype=float)[:, None]
     scale = sd / np.sqrt(n)
     se = _spreads(counts) * scale
@@ -48,7 +51,7 @@ def p_decide(
 
     # Decided: |drop| >= far or |drop| < near. The two overlap when near > far.
     chance = 1 - np.where(near >= far, 0.0, within(far) - within(near))
-    return np.asarray(chance.mean(-1).reshape(np.shape(seeds)))
+    return np.asarray(chance.mean(-1).reshape(shape))
 
 
 def seeds_needed(

@@ -1,0 +1,9 @@
+"""All readers."""
+
+from __future__ import annotations
+
+from . import datasets, stores, tables, tickets
+from .reader import Reader
+
+_ALL = (*tickets.READERS, *stores.READERS, *tables.READERS, *datasets.READERS)
+READERS: dict[str, Reader] = {reader.name: reader for reader in _ALL}

@@ -1,0 +1,54 @@
+"""A store that is only looked at: what is damaged stays where it is, for whoever computes it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ticketlab.experiment.store import RESULT, Store, parsed, path_of
+
+
+class ReadOnly(Store):
+    """A store as it was at the last ``look``. Nothing in it is ever written, moved or removed.
+
+    Records of finished steps never change: each is read once, and all are kept, without their histories, which may be
+    long.
+    """
+
+    def __init__(self, place: Path | str) -> None:
+        super().__init__(place)
+        self._there: set[str] = set()
+        self._seen: dict[str, dict[str, Any]] = {}
+
+    def look(self) -> None:
+        """See which steps are there by now: one listing, however many are missing.
+
+        Raises:
+            OSError: the store cannot be reached.
+        """
+        self._there = set(self.ids())
+        gone = [i for i, record in self._seen.items() if not {i, record.get("linked", i)} <= self._there]
+        for step_id in gone:
+            del self._seen[step_id]
+
+    def __contains__(self, step_id: str) -> bool:
+        return self._record(step_id) is not None
+
+    def damaged(self, step_id: str) -> bool:
+        """Whether there is something of a step that is no whole result."""
+        return step_id in self._there and step_id not in self
+
+    def discard(self, step_id: str) -> None:
+        """Leave it to the runs that need the step."""
+
+    def _record(self, step_id: str) -> dict[str, Any] | None:
+        if step_id in self._there and step_id not in self._seen:
+            try:
+                record = parsed(step_id, self.files.get(path_of(step_id), RESULT))
+                if "linked" in record and record["linked"] not in self:
+                    return None
+            except (OSError, ValueError, RecursionError):
+                return None
+            record["facts"].pop("history", None)
+            self._seen[step_id] = record
+        return self._seen.get(step_id)
