@@ -45,6 +45,9 @@ how long will it take here?
   ticketlab bench --data cifar10 --model resnet20 --tickets 100"""
 
 
+OWN_CODE = "import scores (module:function) that an unfinished study names"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
@@ -152,6 +155,7 @@ def parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", help="print what a study says, finished or not", formatter_class=_Formatter)
     show.add_argument("folder", help="the study's folder (--out of check)")
     show.add_argument("--json", action="store_true", help="the whole document as JSON")
+    show.add_argument("--own-code", action="store_true", help=OWN_CODE)
     report = commands.add_parser(
         "report", help="write a study's report as HTML, CSV, LaTeX or JSON", formatter_class=_Formatter
     )
@@ -164,6 +168,7 @@ def parser() -> argparse.ArgumentParser:
         ("json", "the whole document"),
     ):
         report.add_argument(f"--{kind}", metavar="FILE", help=text)
+    report.add_argument("--own-code", action="store_true", help=OWN_CODE)
     return top
 
 

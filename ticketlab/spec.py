@@ -6,12 +6,16 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from ticketlab.errors import InputError, unknown
 from ticketlab.methods import METHODS, SAMPLED, Method, sampled, validated
 from ticketlab.scoring import ScoreFunction, name_of, takes_scoring
+
+_code_allowed: ContextVar[bool] = ContextVar("code_allowed", default=True)
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:
@@ -99,6 +103,16 @@ def from_function(score: ScoreFunction | Method, name: str | None = None) -> Met
     return Method(name or name_of(score), score=score, options=options, summary=summary, paper="yours")
 
 
+@contextmanager
+def no_code() -> Iterator[None]:
+    """Meanwhile nothing is imported by name: for names that come from a file, which may be somebody else's."""
+    token = _code_allowed.set(False)
+    try:
+        yield
+    finally:
+        _code_allowed.reset(token)
+
+
 def import_named(name: str) -> Callable[..., Any]:
     """The object that ``package.module:name`` names, from the import path or the current folder.
 
@@ -108,6 +122,11 @@ def import_named(name: str) -> Callable[..., Any]:
     module_name, _, attribute = name.partition(":")
     if not (module_name and attribute):
         raise InputError(f"asked for {name!r}, got no name on both sides of the colon: package.module:function.")
+    if not _code_allowed.get():
+        raise InputError(
+            f"asked for {name!r}, which a file names, got code that is not imported for that: run the command of the "
+            "study again, or add --own-code if the study is yours."
+        )
     folder = os.getcwd()
     if folder not in sys.path:
         sys.path.insert(0, folder)

@@ -116,6 +116,6 @@ def test_a_store_at_a_url_has_claims_too() -> None:
 
 
 def test_names_of_machines_are_no_names() -> None:
-    claim = Claim("a", "b", "data", "me", 0.0, 0.0, module._machine(), os.getpid())
+    claim = Claim("a", "b", "data", "me", 0.0, 0.0, machine=module._machine(), pid=os.getpid())
     assert os.uname().nodename not in json.dumps(asdict(claim))
     assert replace(claim, machine="").alive is False

@@ -57,6 +57,7 @@ class Reader:
                     with guarded(folder, self.code):
                         done = self.read(folder)
                 except InputError as error:
+                    # Some repeat what was typed; none the contents of a file.
                     assert len(str(error)) < 100_000, f"a message of {len(str(error))} characters"
                     done = False
             left = {path.name for path in folder.iterdir()} - there - {"tmp", "into"}

@@ -18,7 +18,7 @@ from ticketlab.report.terminal import render
 
 def run_show(options: argparse.Namespace) -> int:
     """Print what a study says."""
-    _, results = reopen(Path(options.folder))
+    _, results = reopen(Path(options.folder), options.own_code)
     if options.json:
         print(as_json(results))
     else:
@@ -31,7 +31,7 @@ def run_report(options: argparse.Namespace) -> int:
     wanted = [kind for kind in ("html", "csv", "runs_csv", "latex", "json") if getattr(options, kind)]
     if not wanted:
         raise InputError("asked for a report, got no file to write: add --html, --csv, --runs-csv, --latex or --json.")
-    _, results = reopen(Path(options.folder))
+    _, results = reopen(Path(options.folder), options.own_code)
     for kind in wanted:
         path = Path(getattr(options, kind))
         if kind == "html":

@@ -41,9 +41,9 @@ class Claim:
     owner: str
     began: float
     beat: float
+    progress: dict[str, Any] | None = None
     machine: str = ""
     pid: int = 0
-    progress: dict[str, Any] | None = None
 
     @property
     def alive(self) -> bool:
@@ -73,7 +73,7 @@ class Claims:
     def take(self, key: str, step: Step) -> bool:
         """Claim the work on some contents; False if another run that is alive has it."""
         now = time.time()
-        claim = Claim(step.id, step.label, step.kind, self._owner, now, now, _machine(), os.getpid())
+        claim = Claim(step.id, step.label, step.kind, self._owner, now, now, machine=_machine(), pid=os.getpid())
         try:
             if not self._files.create(f"{FOLDER}/{key}", _written(claim)):
                 other = _read(self._files.read(f"{FOLDER}/{key}"))

@@ -35,7 +35,7 @@ from ticketlab.experiment.settings import numerics
 from ticketlab.experiment.step import Step
 from ticketlab.experiment.store import DamagedResult, Store
 from ticketlab.experiment.work import TRIES, Outcome, failed
-from ticketlab.experiment.workplace import Workplace, check_numerics, check_sees, perform_here, stop_here
+from ticketlab.experiment.workplace import NotSetUp, Workplace, check_numerics, check_sees, perform_here, stop_here
 
 # Steps that are sent out for every thread of a worker: one that runs, and one that waits there for its turn.
 _AHEAD = 2
@@ -48,9 +48,14 @@ _GIVE_UP = 15.0
 
 
 class Cluster:
-    """Workers that Dask reaches. They are started when the first step needs them, and serve until the end."""
+    """Workers that Dask reaches. They are started when the first step needs them, and serve until the end.
 
-    def __init__(self) -> None:
+    Args:
+        memory: bytes that a step may need, asked of workers that declare MEMORY.
+    """
+
+    def __init__(self, memory: int = 0) -> None:
+        self.memory = memory
         self._stack = ExitStack()
         self._client: Client | None = None
 
@@ -61,18 +66,18 @@ class Cluster:
         self._client = None
         self._stack.close()
 
-    def runner(self, context: Context, memory: int = 0) -> Distributed:
+    def runner(self, context: Context) -> Distributed:
         """A runner for the steps of one study."""
-        return Distributed(self, context, memory)
+        return Distributed(self, context)
 
-    def client(self, context: Context, memory: int) -> Client:
+    def client(self, context: Context) -> Client:
         """The connection to the scheduler."""
         if self._client is None:
             self._stack.enter_context(_quiet())
-            self._client = self._stack.enter_context(self._opened(context, memory))
+            self._client = self._stack.enter_context(self._opened(context))
         return self._client
 
-    def _opened(self, context: Context, memory: int) -> AbstractContextManager[Client]:
+    def _opened(self, context: Context) -> AbstractContextManager[Client]:
         raise NotImplementedError
 
     def stop(self) -> None:
@@ -88,7 +93,7 @@ class LocalWorkers(Cluster):
         self._dashboard = dashboard
 
     @contextmanager
-    def _opened(self, context: Context, memory: int) -> Iterator[Client]:
+    def _opened(self, context: Context) -> Iterator[Client]:
         with dask.config.set({"distributed.worker.daemon": False}), ExitStack() as stack:
             with _no_interrupts():
                 cluster = LocalCluster(
@@ -121,12 +126,12 @@ class LocalWorkers(Cluster):
 class Joined(Cluster):
     """A cluster that runs already, at the address of its scheduler."""
 
-    def __init__(self, address: str) -> None:
-        super().__init__()
+    def __init__(self, address: str, memory: int = 0) -> None:
+        super().__init__(memory)
         self._address = address
 
     @contextmanager
-    def _opened(self, context: Context, memory: int) -> Iterator[Client]:
+    def _opened(self, context: Context) -> Iterator[Client]:
         asked = f"asked for the scheduler at {self._address}, got"
         try:
             client = Client(self._address, timeout=10, set_as_default=False)
@@ -139,19 +144,19 @@ class Joined(Cluster):
 class Slurm(Cluster):
     """Workers that Slurm starts, one job each, as the user's dask configuration (jobqueue.slurm) says."""
 
-    def __init__(self, jobs: int) -> None:
-        super().__init__()
+    def __init__(self, jobs: int, memory: int = 0) -> None:
+        super().__init__(memory)
         self._jobs = jobs
 
     @contextmanager
-    def _opened(self, context: Context, memory: int) -> Iterator[Client]:
+    def _opened(self, context: Context) -> Iterator[Client]:
         try:
             from dask_jobqueue import SLURMCluster
         except ImportError as error:
             raise InputError(
                 "asked for --slurm, got no dask-jobqueue. Install it: pip install 'ticketlab[slurm]'."
             ) from error
-        least = max(4, math.ceil(1.5 * memory / 2**30))
+        least = max(4, math.ceil(1.5 * self.memory / 2**30))
         asked = {"memory": dask.config.get("jobqueue.slurm.memory", None) or f"{least} GiB"}
         with SLURMCluster(cores=context.threads, processes=1, **asked) as cluster:
             cluster.scale(jobs=self._jobs)
@@ -160,24 +165,19 @@ class Slurm(Cluster):
 
 
 class Distributed:
-    """Runs a study's steps on the workers of a cluster.
+    """Runs a study's steps on the workers of a cluster."""
 
-    Args:
-        memory: bytes that a step may need, asked of workers that declare MEMORY.
-    """
-
-    def __init__(self, cluster: Cluster, context: Context, memory: int) -> None:
+    def __init__(self, cluster: Cluster, context: Context) -> None:
         self._cluster = cluster
         self._context = context
-        self._memory = memory
 
     def run(self, steps: Iterable[Step], store: Store, listener: Listener) -> None:
         planned, desk, width = list(steps), Desk(store, listener), self._context.width
         if not desk.agenda(planned, width).left:
             return
-        client = self._cluster.client(self._context, self._memory)
+        client = self._cluster.client(self._context)
         with Interrupt() as interrupt, _Site(client, self._context, store) as site:
-            driver = _Driver(client, site, desk, interrupt, self._memory)
+            driver = _Driver(client, site, desk, interrupt, self._cluster.memory)
             while True:
                 try:
                     driver.drive(desk.agenda(planned, width))
@@ -259,7 +259,9 @@ class _Driver:
         self._site = site
         self._desk = desk
         self._interrupt = interrupt
-        self._resources = {**resources(client, site.device, memory), site.name: 1.0}
+        self._resources = resources(client, site.device, memory)
+        # Workers that cannot serve: steps are kept away from them.
+        self._unfit: dict[str, str] = {}
         self._done: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._out: dict[str, tuple[Future, list[Pack]]] = {}
         # Seconds that steps of a kind take.
@@ -342,9 +344,24 @@ class _Driver:
             pure=False,
             retries=TRIES - 1,
             resources=self._resources,
+            **self._among(),
         )
         self._out[key] = future, packs
         future.add_done_callback(self._done.put)
+
+    def _among(self) -> dict[str, Any]:
+        """Which workers to choose from, if not from all.
+
+        Raises:
+            InputError: none of them can serve.
+        """
+        if not self._unfit:
+            return {}
+        fit = [address for address in self._client.nthreads() if address not in self._unfit]
+        if not fit:
+            raise InputError(f"asked for a cluster, got none of its workers fit. {next(iter(self._unfit.values()))}")
+        # Not strictly: should all of these go away, others may have come.
+        return {"workers": fit, "allow_other_workers": True}
 
     def _take_back(self, agenda: Agenda) -> None:
         """Settle what is done, after waiting a moment for it.
@@ -363,7 +380,7 @@ class _Driver:
         damaged: DamagedResult | None = None
         for future in known:
             packs = self._out.pop(future.key)[1]
-            for pack, outcomes in zip(packs, results.get(future.key) or _of_error(future, packs), strict=True):
+            for pack, outcomes in zip(packs, results.get(future.key) or self._of_error(future, packs), strict=True):
                 try:
                     self._settle(agenda, pack, outcomes)
                 except DamagedResult as error:
@@ -383,6 +400,22 @@ class _Driver:
                 before = self._pace.get(step.kind, outcome.seconds)
                 self._pace[step.kind] = 0.9 * before + 0.1 * outcome.seconds
         self._desk.settle(pack, outcomes)
+
+    def _of_error(self, future: Future, packs: list[Pack]) -> list[list[Outcome] | None]:
+        """What became of packs that came back without results; None for those that were only lost."""
+        if future.status != "error":
+            return [None] * len(packs)
+        error = future.exception(timeout=10)
+        if isinstance(error, NotSetUp):
+            self._unfit[error.address] = error.why
+            return [None] * len(packs)
+        if len(packs) > 1:
+            # One of them is the cause: alone, each will show whether it is.
+            return [None] * len(packs)
+        label = packs[0].steps[0].label
+        told = f"the worker that computed {label!r} died again and again: out of memory? Use fewer --jobs."
+        outcome = Outcome("failed", text=told, input_error=True) if isinstance(error, KilledWorker) else failed(error)
+        return [[outcome] * len(pack.steps) for pack in packs]
 
     def _gathered(self, futures: Sequence[Future]) -> list[Any]:
         """The results in one question; None for those that are gone."""
@@ -418,20 +451,6 @@ class _Driver:
             "asked to run on a cluster, got a scheduler that went away. "
             "Finished steps are kept: start it again, and run the same command."
         )
-
-
-def _of_error(future: Future, packs: list[Pack]) -> list[list[Outcome] | None]:
-    """What became of packs that came back without results; None for those that were only lost."""
-    if future.status != "error":
-        return [None] * len(packs)
-    error = future.exception(timeout=10)
-    if len(packs) > 1:
-        # One of them is the cause: alone, each will show whether it is.
-        return [None] * len(packs)
-    label = packs[0].steps[0].label
-    told = f"the worker that computed {label!r} died again and again: out of memory? Use fewer --jobs."
-    outcome = Outcome("failed", text=told, input_error=True) if isinstance(error, KilledWorker) else failed(error)
-    return [[outcome] * len(pack.steps) for pack in packs]
 
 
 def resources(client: Client, device: str, memory: int) -> dict[str, float]:

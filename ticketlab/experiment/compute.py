@@ -57,7 +57,6 @@ def compute(
     read: Callable[[], Found],
     *,
     workers: Workers | None = None,
-    memory: int = 0,
     progress: Progress | None = None,
     failed: Failed | None = None,
     heard: Listener | None = None,
@@ -66,7 +65,6 @@ def compute(
 
     Args:
         workers: who computes; this process without.
-        memory: what a process may need, in bytes, for clusters that keep count of it.
         failed: told of every step that fails; all that does not build on one is computed. Without it, the first
             failure is raised.
         heard: told of every finished step, too.
@@ -84,7 +82,7 @@ def compute(
         while True:
             if any(step.id not in store and step.id not in lost for step in steps):
                 told = _Told(progress, noted if failed else None, heard)
-                (workers or Alone()).runner(context, memory).run([s for s in steps if s.id not in lost], store, told)
+                (workers or Alone()).runner(context).run([s for s in steps if s.id not in lost], store, told)
             # Reading may find a damaged result, which is put aside then, so that the next pass computes it.
             with contextlib.suppress(DamagedResult):
                 return read()

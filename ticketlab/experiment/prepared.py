@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ticketlab.experiment import study as studies
 from ticketlab.experiment.arms import DENSE, ORIGINAL, Plan
 from ticketlab.experiment.compute import Progress, compute
 from ticketlab.experiment.context import Context
-from ticketlab.experiment.estimate import Estimate, check_room, estimate
+from ticketlab.experiment.estimate import Estimate, check_room, estimate, memory_of
 from ticketlab.experiment.looks import current, following, most
 from ticketlab.experiment.place import keep_place, place_of
 from ticketlab.experiment.results import as_json, collect
@@ -26,6 +26,7 @@ from ticketlab.experiment.where import Where, Workers, check_portable, workers
 from ticketlab.logging.listener import listener
 from ticketlab.methods import Method
 from ticketlab.packing import write_atomically
+from ticketlab.spec import no_code
 
 RESULTS, FAILED = "results.json", "failed.json"
 
@@ -67,8 +68,9 @@ class Prepared:
         """
         where, store = Where.of(jobs), self.store
         check_portable(self.context, where)
+        steps = self.plan.steps.values()
         if not where.elsewhere:
-            check_room(self.plan.steps.values(), self.study, self.context, where.jobs)
+            check_room(steps, self.study, self.context, where.jobs)
         self._check_comparisons()
         heard = listener(loggers, {}, store)
         self.study.save(self.folder)
@@ -77,7 +79,7 @@ class Prepared:
         planned = current(self.study, store, self.methods)
         failures: list[Failure] = []
         try:
-            with workers(where) as crew:
+            with workers(where, memory_of(steps, self.study, self.context).total(self.context.width)) as crew:
                 while True:
                     register(store, self.folder, "study", planned.steps)
                     heard.add(f"{self.study.data['name']}/{self.study.model['name']}", planned)
@@ -86,6 +88,7 @@ class Prepared:
                         break
                     planned = found
             found["failed"] = _told(self.folder, failures)
+            self._withdraw_what_cannot_be(planned, failures)
             write_atomically(self.folder / RESULTS, as_json(found).encode())
             return found
         except (InputError, StepError):
@@ -111,10 +114,12 @@ class Prepared:
             after = following(self.study, planned, store, self.methods)
             return collect(self.study, planned, store, self.methods) if after is None else after
 
+        before = planned.compared(store)
+
         def failed(failure: Failure) -> None:
             failures.append(failure)
             lost = {step for f in failures for step in f.dropped}
-            if not planned.comparable(lost):
+            if not planned.comparable(lost) - before:
                 # Nothing is left to find out: what failed is said at once.
                 raise failures[0].error()
 
@@ -128,6 +133,15 @@ class Prepared:
 
     def _untrained(self, store: Store) -> int:
         return sum(step.kind == "train" and step.id not in store for step in self.plan.steps.values())
+
+    def _withdraw_what_cannot_be(self, planned: Plan, failures: Sequence[Failure]) -> None:
+        """Take new methods of which nothing can come out of the study again: they would fail in it for ever."""
+        had = {arm.method for arm in planned.comparable(())}
+        left = {arm.method for arm in planned.comparable({step for f in failures for step in f.dropped})}
+        kept = {*left, *(self.before.methods if self.before else ())}
+        methods = tuple(m for m in self.study.methods if m in kept or m not in had)
+        if failures and methods:
+            replace(self.study, methods=methods).save(self.folder)
 
     def _withdraw(self) -> None:
         if self.before is not None:
@@ -146,28 +160,34 @@ def _told(folder: Path, failures: Sequence[Failure]) -> list[dict[str, str]]:
     return told
 
 
-def reopen(folder: Path) -> tuple[Study, dict[str, Any]]:
+def reopen(folder: Path, own_code: bool = False) -> tuple[Study, dict[str, Any]]:
     """A study as its folder has it, and what its finished steps say. Needs neither the data nor the model.
 
     A complete run wrote its results, and those are shown: a score of the user's own may have been edited since, or may
     not be found from here.
 
+    Args:
+        own_code: import scores ("module:function") that the study names; it may be somebody else's.
+
     Raises:
-        InputError: no study is there, or one of its methods cannot be found and it never ran to its end.
+        InputError: no study is there, or it never ran to its end and one of its methods cannot be found, or is code
+            that may not be imported.
     """
     study = Study.load(folder)
     written = _written(folder)
-    if (
-        written.get("complete")
-        and (study.until_decided or written["statistics"]["seeds"] == study.seeds)
-        and all(_asked(written, part) == list(getattr(study, part)) for part in ("methods", "checks", "sparsities"))
-    ):
-        return study, written
+    with contextlib.suppress(KeyError, TypeError, AttributeError):
+        if (
+            written.get("complete")
+            and (study.until_decided or written["statistics"]["seeds"] == study.seeds)
+            and all(_asked(written, part) == list(getattr(study, part)) for part in ("methods", "checks", "sparsities"))
+        ):
+            return study, written
     store = Store(place_of(folder))
-    while True:
-        # A damaged result is put aside and counts as not finished.
-        with contextlib.suppress(DamagedResult):
-            return study, collect(study, current(study, store), store)
+    with contextlib.nullcontext() if own_code else no_code():
+        while True:
+            # A damaged result is put aside and counts as not finished.
+            with contextlib.suppress(DamagedResult):
+                return study, collect(study, current(study, store), store)
 
 
 def _asked(written: dict[str, Any], part: str) -> list[Any]:
@@ -180,7 +200,7 @@ def _written(folder: Path) -> dict[str, Any]:
     """The results that the last run wrote; nothing if there are none, or none that can be read."""
     try:
         written = json.loads((folder / RESULTS).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return written if isinstance(written, dict) else {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 import time
 from collections import OrderedDict
@@ -19,6 +20,7 @@ from ticketlab.experiment.files import Files, LocalFiles, open_files
 from ticketlab.experiment.step import Result, Step
 from ticketlab.mask import Mask
 
+_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 RESULT, MASK, TENSORS = "result.json", "mask.safetensors", "tensors.safetensors"
 STEPS, CONTENTS, DAMAGED = "steps", "contents", "damaged"
 # Records that are kept in memory: those of a study are read again and again, those of a table are too many.
@@ -53,8 +55,8 @@ class Store:
         record = self._record(step_id)
         return None if record is None else dict(record["facts"])
 
-    def __contains__(self, step_id: str) -> bool:
-        return step_id in self._whole or self._record(step_id) is not None
+    def __contains__(self, step_id: object) -> bool:
+        return step_id in self._whole or (isinstance(step_id, str) and self._record(step_id) is not None)
 
     def ids(self) -> Iterator[str]:
         """All steps, in order, whether they are whole or not."""
@@ -255,9 +257,30 @@ def parsed(step_id: str, content: bytes) -> dict[str, Any]:
         record: dict[str, Any] = json.loads(content)
         if record["id"] != step_id or record.pop("checksum") != _checksum(record):
             raise ValueError(f"the record of {step_id} is damaged")
-    except (KeyError, TypeError, AttributeError) as error:
+        _check(record)
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"the record of {step_id} is damaged: {error}") from error
     return record
+
+
+def _check(record: Mapping[str, Any]) -> None:
+    """Raise unless a store writes such records: a checksum says only that nothing changed since."""
+    # Stores of earlier versions have neither contents, nor times, nor provenance.
+    absent = {"content", "finished", "provenance"} - {*record}
+    texts, tables = {"id", "kind", "label", "content"}, {"params", "inputs", "facts", "digests", "files", "provenance"}
+    numbers = {"seconds", "finished"}
+    for names, kind in ((texts, str), (tables, dict), (numbers, (int, float))):
+        if not all(isinstance(record[n], kind) for n in names - absent):
+            raise TypeError("values of other types")
+    if not all(isinstance(v, str) for name in ("inputs", "digests", "files") for v in record[name].values()):
+        raise TypeError("hashes of other types")
+    if not all(0 <= record[n] < 1e12 for n in numbers - absent):
+        raise ValueError("times that are none")
+    # Both become paths.
+    if not {*record["files"]} <= {MASK, TENSORS}:
+        raise ValueError("files that no step writes")
+    if "linked" in record and (not _ID.fullmatch(record["linked"]) or record["linked"] == record["id"]):
+        raise ValueError("it shares the result of no step")
 
 
 def _checksum(record: Mapping[str, Any]) -> str:

@@ -16,6 +16,8 @@ from ticketlab.packing import write_atomically
 Compared = tuple[str, str, float]
 
 FORMAT = 1
+# Beyond any study, so that a damaged number is not planned for hours.
+MOST_SEEDS = 100_000
 _FILE = "study.json"
 _NOT_OTHER = {"store", "store.txt"}
 # What a study keeps for life, with the words for it in messages.
@@ -157,8 +159,10 @@ def _check_types(value: Any) -> None:
         for key, inner in kind.items():
             _check_type(f"{name} {key}", value[name][key], inner)
     _check_type("statistics until_decided", value["statistics"].get("until_decided", False), bool)
-    if value["seeds"] < 1:
+    if not 1 <= value["seeds"] <= MOST_SEEDS:
         raise ValueError(f"seeds is {value['seeds']}")
+    if not all(0 <= sparsity < 1 for sparsity in value["sparsities"]):
+        raise ValueError(f"sparsities are {value['sparsities']}")
     for layer, count in value["model"]["layers"].items():
         _check_type(f"model layers {layer}", count, int)
 

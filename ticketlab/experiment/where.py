@@ -79,8 +79,8 @@ class Workers(Protocol):
 
     def __exit__(self, *error: object) -> None: ...
 
-    def runner(self, context: Context, memory: int = 0) -> Runner:
-        """A runner for the steps of one study. ``memory``: what a process may need, in bytes, where that counts."""
+    def runner(self, context: Context) -> Runner:
+        """A runner for the steps of one study."""
 
 
 class Alone:
@@ -92,18 +92,22 @@ class Alone:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def runner(self, context: Context, memory: int = 0) -> Runner:
+    def runner(self, context: Context) -> Runner:
         """A runner for the steps of one study."""
         return InProcess(context)
 
 
-def workers(where: Where) -> Workers:
-    """The workers there; they are started when the first step needs them."""
+def workers(where: Where, memory: int = 0) -> Workers:
+    """The workers there; they are started when the first step needs them.
+
+    Args:
+        memory: what a process may need, in bytes: asked of a cluster's workers where they declare theirs.
+    """
     if where.alone:
         return Alone()
     # Dask takes its time to import; nobody waits for it who does without.
     from ticketlab.experiment.cluster import Joined, LocalWorkers, Slurm
 
     if where.scheduler:
-        return Joined(where.scheduler)
-    return Slurm(where.jobs) if where.slurm else LocalWorkers(where.jobs, where.dashboard)
+        return Joined(where.scheduler, memory)
+    return Slurm(where.jobs, memory) if where.slurm else LocalWorkers(where.jobs, where.dashboard)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from distributed import Worker, WorkerPlugin
+from distributed import Worker, WorkerPlugin, get_worker
 
 from ticketlab.engine.allocator import keep_freed_memory
 from ticketlab.errors import InputError
@@ -37,10 +37,17 @@ class _Place:
     stopping: bool = False
 
 
-# A worker that is set up for a study declares so many of a resource named after it; each step asks for one.
-MANY = 1e6
-
 _places: dict[str, _Place] = {}
+_unfit: dict[str, str] = {}
+
+
+class NotSetUp(Exception):
+    """This worker cannot serve the study: its address, and why."""
+
+    def __init__(self, address: str, why: str) -> None:
+        super().__init__(address, why)
+        self.address = address
+        self.why = why
 
 
 class Workplace(WorkerPlugin):  # type: ignore[misc]
@@ -74,12 +81,20 @@ class Workplace(WorkerPlugin):  # type: ignore[misc]
         self._probe = probe
         self._wanted = wanted
 
-    async def setup(self, worker: Worker) -> None:
-        """Check that the worker can do what is asked, get ready, and declare so: steps go to such workers only.
+    def setup(self, worker: Worker) -> None:
+        """Check that the worker can do what is asked, and get ready.
 
         Raises:
             InputError: its results would differ, or it does not see the store.
         """
+        try:
+            _places[self.name] = self._made(worker)
+        except Exception as error:
+            # Of a worker that joins late, Dask only logs it: the steps that are sent there tell the driver.
+            _unfit[self.name] = str(error)
+            raise
+
+    def _made(self, worker: Worker) -> _Place:
         with suppress(ValueError):
             # Ctrl-C reaches every process of a terminal; the driver alone decides what it means.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -89,8 +104,7 @@ class Workplace(WorkerPlugin):  # type: ignore[misc]
         store = Store(self._place)
         check_sees(store, self._probe, worker.address)
         keep_freed_memory()
-        _places[self.name] = _Place(context, store, Claims(store, self._owner), _gpu(worker, context))
-        await worker.set_resources(**{self.name: MANY})
+        return _Place(context, store, Claims(store, self._owner), _gpu(worker, context))
 
     def teardown(self, worker: Worker) -> None:
         """Let go of the study's data."""
@@ -102,10 +116,11 @@ def perform_here(name: str, packs: Sequence[tuple[list[Step], list[str]]]) -> li
 
     Raises:
         OSError, MemoryError: of the surroundings; another try may do, and finds what was finished before.
+        NotSetUp: this worker does not fit.
     """
     place = _places.get(name)
     if place is None:
-        raise RuntimeError(f"this worker was never set up for {name}")
+        raise NotSetUp(get_worker().address, _unfit.get(name, "it knows nothing of the study"))
     with place.lock:
         if place.gpu is not None:
             torch.cuda.set_device(place.gpu)

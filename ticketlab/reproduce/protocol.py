@@ -62,7 +62,7 @@ def _otherwise(table: Table, record: Record) -> str:
     """What the table's file says of a record's cell and the record does not have; empty if there is nothing."""
     row = next((row for row in table.rows if row.name == record.row), None)
     method, check = (row.methods[record.network], row.check) if row else (DENSE, None)
-    if not _same_method(record.method, method) or _check(record.check) != _check(check):
+    if not _same_method(record.method, method) or not _same_check(record.check, check):
         got = record.method if record.check is None else f"{record.method} under {record.check}"
         return f"{record.row} as {got}"
     if record.model["name"] != table.networks[record.network]:
@@ -90,18 +90,36 @@ def _plain(value: object) -> str:
 
 
 def _same_method(one: str, other: str) -> bool:
-    """Whether two specs mean the same: the order of options does not matter, nor a default that is spelled out."""
+    """Whether a record's spec means that of the table: neither the order of options nor a spelled-out default counts.
+
+    A record may come from anywhere: code that the table does not name is not imported for it.
+    """
+    if one == other:
+        return True
+    if _code(one) - _code(other):
+        return False
     try:
-        return one == other or method_of(one) == method_of(other)
+        return method_of(one) == method_of(other)
     except InputError:
         return False
 
 
-def _check(name: str | None) -> str | None:
+def _code(text: str) -> set[str]:
+    """What of a method's spec names code: "package:function", as its name or as the value of an option."""
+    name, *options = text.split(",")
+    values = (option.partition("=")[2].strip().removeprefix("ratios:") for option in options)
+    return {value for value in (name.strip(), *values) if ":" in value}
+
+
+def _same_check(one: str | None, other: str | None) -> bool:
+    if one is None or other is None or one == other:
+        return one == other
+    if _code(one.removeprefix("versus:")) - _code(other.removeprefix("versus:")):
+        return False
     try:
-        return None if name is None else resolve_check(name).name
+        return resolve_check(one).name == resolve_check(other).name
     except InputError:
-        return name
+        return False
 
 
 def _by_precision(asked: str | None) -> _Rule:

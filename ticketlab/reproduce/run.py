@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from ticketlab.experiment.arms import Trained
 from ticketlab.experiment.compute import Progress, compute
+from ticketlab.experiment.estimate import memory_of
 from ticketlab.experiment.place import keep_place, place_of
 from ticketlab.experiment.provenance import provenance
 from ticketlab.experiment.run import Failure, Listener
@@ -62,7 +63,7 @@ def run(
     try:
         for group in groups:
             _write_what_can_be(table, group, sorted(group.trained, key=_by_seed), folder, store)
-        with workers(where) as crew:
+        with workers(where, max((_memory(group, seeds) for group in groups), default=0)) as crew:
             for seed in range(seeds):
                 for group in groups:
                     _compute(table, group, seed, folder, store, crew, progress, failures, heard)
@@ -71,6 +72,13 @@ def run(
         if progress:
             progress.finish()
     return failures
+
+
+def _memory(group: Group, seeds: int) -> int:
+    """Bytes that a process may need."""
+    context = group.ground.context
+    steps = [step for seed in range(seeds) for step in group.steps(seed)]
+    return memory_of(steps, group.ground.conditions, context).total(context.width)
 
 
 def _compute(

@@ -31,8 +31,8 @@ class ReadOnly(Store):
         for step_id in gone:
             del self._seen[step_id]
 
-    def __contains__(self, step_id: str) -> bool:
-        return self._record(step_id) is not None
+    def __contains__(self, step_id: object) -> bool:
+        return isinstance(step_id, str) and self._record(step_id) is not None
 
     def damaged(self, step_id: str) -> bool:
         """Whether there is something of a step that is no whole result."""
