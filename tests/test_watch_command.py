@@ -37,7 +37,14 @@ class Terminal:
         environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "40", "PYTHONIOENCODING": "utf-8"}
         environment.pop("NO_COLOR", None)
         self.process = subprocess.Popen(
-            command, stdin=there, stdout=there, stderr=there, env=environment, start_new_session=True
+            command,
+            stdin=there,
+            stdout=there,
+            stderr=there,
+            env=environment,
+            start_new_session=True,
+            # Tests that run in the background ignore it, and so would their children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         os.close(there)
         self.text = ""

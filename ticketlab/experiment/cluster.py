@@ -279,8 +279,10 @@ class _Driver:
         """
         try:
             self._drive(agenda)
-        except (OSError, CancelledError) as error:
-            # Whatever was asked of the scheduler just now.
+        except (OSError, CancelledError, RuntimeError) as error:
+            # Whatever was asked of the scheduler just now; a step's own error comes while it is there.
+            if isinstance(error, RuntimeError) and self._client.status == "running":
+                raise
             raise self._gone() from error
 
     def _drive(self, agenda: Agenda) -> None:

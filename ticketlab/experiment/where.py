@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -97,14 +98,39 @@ class Alone:
         return InProcess(context)
 
 
+class Elsewhere:
+    """Other processes, started when the first step needs them: a study that is finished needs none."""
+
+    def __init__(self, where: Where, memory: int) -> None:
+        self._where = where
+        self._memory = memory
+        self._stack = ExitStack()
+        self._cluster: Workers | None = None
+
+    def __enter__(self) -> Elsewhere:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._cluster = None
+        self._stack.close()
+
+    def runner(self, context: Context) -> Runner:
+        """A runner for the steps of one study."""
+        if self._cluster is None:
+            self._cluster = self._stack.enter_context(_cluster(self._where, self._memory))
+        return self._cluster.runner(context)
+
+
 def workers(where: Where, memory: int = 0) -> Workers:
-    """The workers there; they are started when the first step needs them.
+    """The workers there.
 
     Args:
         memory: what a process may need, in bytes: asked of a cluster's workers where they declare theirs.
     """
-    if where.alone:
-        return Alone()
+    return Alone() if where.alone else Elsewhere(where, memory)
+
+
+def _cluster(where: Where, memory: int) -> Workers:
     # Dask takes its time to import; nobody waits for it who does without.
     from ticketlab.experiment.cluster import Joined, LocalWorkers, Slurm
 
