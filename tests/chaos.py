@@ -51,6 +51,8 @@ class Round:
         self.draw = draw
         self.log = folder / "log"
         self.damaged: set[str] = set()
+        # Whether the fault fell into the work, and not before or after it.
+        self.hit = False
         self._children: list[int] = []
 
     @property

@@ -4,7 +4,7 @@ What it does is asked for by environment variables, so that worker processes do 
 FAULTY_LOG=FILE: a line for every step that was computed and stored; FAULTY_PAUSE=S: seconds of sleep in every forward
 pass; FAULTY_KILL=FILE:N: kill -9 in the middle of the N-th write of a process that comes first to make the file.
 
-As a program it runs the study: python -m faulty FOLDER [--jobs N] [--scheduler A] [--slurm] [--store S] [--fail]
+As a program it runs the study: python -m faulty FOLDER [--jobs N] [--scheduler A] [--slurm] [--store S] [--fail] [--wide]
 """
 
 from __future__ import annotations
@@ -48,6 +48,23 @@ def net(num_classes: int) -> Net:
     return Net(num_classes)
 
 
+class Wide(Net):
+    """Another net of the same shapes, whose tickets come out differently."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x * 1.5)
+
+
+def wide(num_classes: int) -> Wide:
+    """The factory of the other net."""
+    return Wide(num_classes)
+
+
+def deadly(model: Any, batches: Any, loss: Any) -> Mapping[str, Tensor]:
+    """A score that kills its process."""
+    os._exit(9)
+
+
 def failing(model: Any, batches: Any, loss: Any) -> Mapping[str, Tensor]:
     """A score that never works."""
     raise RuntimeError("this score never works")
@@ -55,8 +72,8 @@ def failing(model: Any, batches: Any, loss: Any) -> Mapping[str, Tensor]:
 
 def study(folder: Path, **changes: Any) -> Prepared:
     """The study that could start."""
-    methods = (*METHODS, failing) if changes.pop("fail", False) else METHODS
-    return tiny.prepared(folder, methods, model=net, **{**ASKED, **changes})
+    methods = (*METHODS, failing) if changes.pop("fail", False) else changes.pop("methods", METHODS)
+    return tiny.prepared(folder, methods, **{"model": net, **ASKED, **changes})
 
 
 def _log(path: str) -> None:
@@ -111,8 +128,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--slurm", action="store_true")
     parser.add_argument("--store")
     parser.add_argument("--fail", action="store_true")
+    parser.add_argument("--wide", action="store_true")
     asked = parser.parse_args(arguments)
-    found = study(asked.folder, store=asked.store, fail=asked.fail)
+    found = study(asked.folder, store=asked.store, fail=asked.fail, model=wide if asked.wide else net)
     results = found.run(Where(asked.jobs, asked.scheduler, asked.slurm))
     print(json.dumps({"verdicts": results["verdicts"], "complete": results["complete"]}))
     return 0

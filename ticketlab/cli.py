@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from rich_argparse import RawDescriptionRichHelpFormatter
 
 from ticketlab import arguments
-from ticketlab.errors import InputError
+from ticketlab.errors import FailedStep, InputError
 
 EXAMPLES = """does a method find anything?
   ticketlab check snip --data digits --model conv --sparsity 0.9 --seeds 10
@@ -51,13 +51,16 @@ OWN_CODE = "import scores (module:function) that an unfinished study names"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
-    Returns 0, 1 (a requirement is not met), 2 (bad input), 3 (an error in the program or in code of the user's own,
-    with its traceback) or 130 (interrupted).
+    Returns 0, 1 (a requirement is not met, or a step failed), 2 (bad input), 3 (an error in the program or in code of
+    the user's own, with its traceback) or 130 (interrupted).
     """
     typed = list(sys.argv[1:] if argv is None else argv)
     options = parser().parse_args(typed)
     try:
         return _run(options, typed)
+    except FailedStep as error:
+        _complain(str(error))
+        return 1
     except InputError as error:
         _complain(str(error))
         return 2

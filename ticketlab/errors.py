@@ -10,6 +10,10 @@ class InputError(ValueError):
     """The user's input cannot be used. The command line prints the message and exits with code 2."""
 
 
+class FailedStep(InputError):
+    """A step of a study cannot be computed with this input. The command line prints the message and exits with 1."""
+
+
 class EmptyLayerWarning(UserWarning):
     """A mask keeps no weight of some layer. A result, not an error: the network may still train around it."""
 

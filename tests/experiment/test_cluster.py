@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import dask
 import faulty
 import pytest
 import tiny
 from distributed import Client
-from drivers import Bits, bits, scheduler, wait_for, worker
+from drivers import Bits, bits, done, scheduler, start, wait_for, worker
 
 from ticketlab.errors import InputError
-from ticketlab.experiment.cluster import resources
+from ticketlab.experiment.driver import resources
 from ticketlab.experiment.where import Where
 
 Parts = list[subprocess.Popen[bytes]]
@@ -60,6 +63,49 @@ def test_a_late_worker_whose_bits_would_differ_is_not_used(
     assert results["complete"] and results["verdicts"] == undisturbed[1]
     assert bits(found) == undisturbed[0]
     assert not log.exists()
+
+
+def test_two_studies_of_one_cluster_and_one_store(
+    tmp_path: Path, address: str, parts: Parts, undisturbed: tuple[Bits, Any]
+) -> None:
+    """Each is computed with its own model, whichever was there first."""
+    parts += [scheduler(address), worker(address), worker(address)]
+    shared = ("--scheduler", address, "--store", str(tmp_path / "shared"))
+    runs = [start(tmp_path / "a", *shared, FAULTY_PAUSE="0.001"), start(tmp_path / "b", *shared, "--wide")]
+    for run in runs:
+        _, errors = run.communicate(timeout=240)
+        assert run.returncode == 0, errors
+    alone = faulty.study(tmp_path / "alone", model=faulty.wide)
+    alone.run()
+    assert bits(faulty.study(tmp_path / "a")) == undisturbed[0]
+    assert bits(faulty.study(tmp_path / "b", model=faulty.wide)) == bits(alone) != undisturbed[0]
+
+
+def test_two_drivers_of_one_study_on_one_cluster(
+    tmp_path: Path, address: str, parts: Parts, undisturbed: tuple[Bits, Any]
+) -> None:
+    """One of them is asked to stop: the other one goes on, and nothing is done twice."""
+    log = tmp_path / "log"
+    parts += [scheduler(address), worker(address, FAULTY_LOG=str(log)), worker(address, FAULTY_LOG=str(log))]
+    runs = [start(tmp_path / "s", "--scheduler", address, FAULTY_PAUSE="0.003") for _ in range(2)]
+    wait_for(lambda: done(tmp_path / "s") >= 10, what="10 steps")
+    runs[0].send_signal(signal.SIGINT)
+    runs[0].communicate(timeout=120)
+    _, errors = runs[1].communicate(timeout=240)
+    assert runs[1].returncode == 0, errors
+    assert max(Counter(log.read_text().split()).values()) == 1
+    assert bits(faulty.study(tmp_path / "s")) == undisturbed[0]
+
+
+@pytest.mark.slow
+def test_a_step_that_kills_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only that step has failed: those beside it, which Dask blames too, are computed."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "1")
+    dask.config.refresh()
+    found = faulty.study(tmp_path / "s", methods=("snip", faulty.deadly), checks=["rearrange"])
+    results = found.run(2)
+    assert {f["label"].partition(",")[0] for f in results["failed"]} == {"deadly"}
+    assert [v["n"] for v in results["verdicts"] if v["method"] == "snip"] == [3]
 
 
 def test_a_folder_that_workers_do_not_see(tmp_path: Path, address: str, parts: Parts) -> None:

@@ -171,9 +171,8 @@ class Agenda:
         if step.kind != "train" or self._width == 1:
             return Pack([step], [key])
         others = [self._steps[self._order[rank]] for rank in heapq.nsmallest(_FAR, self._ready)]
-        found = packed(
-            step, [o for o in others if o.id in self._open - self._out], self._store, self._width, self._running
-        )
+        free = [other for other in others if other.id in self._open and other.id not in self._out]
+        found = packed(step, free, self._store, self._width, self._running)
         return Pack(found, [content_key(s, self._store) for s in found])
 
     def _more_to_come(self, step: Step) -> bool:
@@ -190,8 +189,12 @@ def content_key(step: Step, store: Store) -> str:
     try:
         return step.content_key({role: store.digests(i)[role.rsplit(".")[-1]] for role, i in step.inputs.items()})
     except KeyError:
-        gone = next((i for i in step.inputs.values() if i not in store), "")
-        raise DamagedResult(gone) from None
+        for role, i in step.inputs.items():
+            if i not in store or role.rsplit(".")[-1] not in store.digests(i):
+                # Without what it should have left it is no result of that step.
+                store.discard(i)
+                raise DamagedResult(i) from None
+        raise
 
 
 def packed(step: Step, others: Sequence[Step], store: Store, width: int, but: Collection[str] = ()) -> list[Step]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, TypeVar
 
 from ticketlab.experiment.context import Context
@@ -59,6 +59,7 @@ def compute(
     workers: Workers | None = None,
     progress: Progress | None = None,
     failed: Failed | None = None,
+    but: Collection[str] = (),
     heard: Listener | None = None,
 ) -> Found:
     """Bring the steps, inputs first, to the store; what ``read`` then gets from there.
@@ -67,11 +68,12 @@ def compute(
         workers: who computes; this process without.
         failed: told of every step that fails; all that does not build on one is computed. Without it, the first
             failure is raised.
+        but: steps that are not tried, as they failed before, or build on one that did.
         heard: told of every finished step, too.
     """
     if progress:
         progress.start(len(steps), sum(step.id in store for step in steps))
-    lost: set[str] = set()
+    lost = set(but)
 
     def noted(failure: Failure) -> None:
         lost.update(failure.dropped)

@@ -23,6 +23,10 @@ from ticketlab.errors import InputError
 UNFINISHED = ".new-"
 
 
+class DamagedFile(OSError):
+    """What is there cannot be what was written."""
+
+
 class Files(Protocol):
     """What a store needs of a file system. Names are relative, with slashes. Missing things raise FileNotFoundError."""
 
@@ -215,7 +219,7 @@ class RemoteFiles:
                 with zipfile.ZipFile(file) as archive:
                     yield archive
             except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-                raise OSError(f"{folder} is damaged: {error}") from error
+                raise DamagedFile(f"{folder} is damaged: {error}") from error
 
     def get(self, folder: str, file: str) -> bytes:
         """A file of a folder."""

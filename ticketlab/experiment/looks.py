@@ -6,7 +6,7 @@ results alone say where a study stands: stopped at any moment, it goes on along 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from ticketlab import stats
 from ticketlab.experiment.arms import Plan
@@ -17,10 +17,13 @@ from ticketlab.experiment.study import Compared, Study
 from ticketlab.methods import Method
 
 
-def current(study: Study, store: Store, methods: Mapping[str, Method] | None = None) -> Plan:
-    """The plan of the look that the study is at: the first one that is not finished, or the last one there is."""
+def current(study: Study, store: Store, methods: Mapping[str, Method] | None = None, lost: Container[str] = ()) -> Plan:
+    """The plan of the look that the study is at: the first one that is not finished, or the last one there is.
+
+    ``lost`` are steps that cannot be computed, as one failed.
+    """
     planned = plan(study, methods)
-    while (after := following(study, planned, store, methods)) is not None:
+    while (after := following(study, planned, store, methods, lost)) is not None:
         planned = after
     return planned
 
@@ -33,17 +36,28 @@ def most(study: Study, methods: Mapping[str, Method] | None = None) -> Plan:
     return plan(study, methods, granted=dict.fromkeys(compared(study, first), study.seeds))
 
 
-def following(study: Study, planned: Plan, store: Store, methods: Mapping[str, Method] | None = None) -> Plan | None:
-    """The plan of the next look; None when no comparison gets more seeds, or when this look is not finished."""
-    if not study.until_decided or any(step not in store for step in planned.steps):
+def following(
+    study: Study,
+    planned: Plan,
+    store: Store,
+    methods: Mapping[str, Method] | None = None,
+    lost: Container[str] = (),
+) -> Plan | None:
+    """The plan of the next look; None when no comparison gets more seeds, or when this look is not finished.
+
+    A comparison of which a step is ``lost`` gets no more seeds; the others go on.
+    """
+    if not study.until_decided or any(step not in store and step not in lost for step in planned.steps):
         return None
     seeds = {key: planned.seeds(*key) for key in compared(study, planned)}
-    more = {key: grant.seeds for key, grant in grants(study, planned, store).items() if grant.seeds is not None}
+    whole = {(arm.method, arm.check, arm.sparsity) for arm in planned.compared(store)}
+    given = grants(study, planned, store)
+    more = {key: grant.seeds for key, grant in given.items() if grant.seeds is not None and key in whole}
     return plan(study, methods, granted=seeds | more) if more else None
 
 
 def grants(study: Study, planned: Plan, store: Store) -> dict[Compared, stats.Grant]:
-    """What each comparison gets after this look, of which every step must be finished."""
+    """What each comparison gets after this look, of which every step that can be must be finished."""
     keys = compared(study, planned)
     settings, _ = settings_of(study, dense_accuracies(planned, store))
     if settings is None:

@@ -11,7 +11,18 @@ from pathlib import Path
 
 from ticketlab.errors import InputError
 from ticketlab.experiment.place import OWN, place_of
-from ticketlab.experiment.store import CONTENTS, MASK, RESULT, STEPS, TENSORS, DamagedResult, Store, path_of
+from ticketlab.experiment.store import (
+    CONTENTS,
+    MASK,
+    RESULT,
+    STEPS,
+    TENSORS,
+    DamagedResult,
+    LookingStore,
+    Store,
+    path_of,
+)
+from ticketlab.experiment.upkeep import check_step
 from ticketlab.reproduce import records
 
 # Ids come out of files that others wrote, and become paths here.
@@ -120,11 +131,8 @@ def _place(folder: Path) -> Place:
     return Place(folder, folder if itself else inner)
 
 
-class _Source(Store):
-    """A store that is only looked at: what is damaged stays where it is."""
-
-    def discard(self, step_id: str) -> None:
-        self.forget(step_id)
+class _Source(LookingStore):
+    """Where steps come from; nothing in it is changed."""
 
     def contents(self) -> Iterator[tuple[str, str]]:
         """Which contents were computed by which step."""
@@ -166,7 +174,7 @@ class _Import:
             try:
                 self._take(step_id)
             # A chain of shared results that never ends is damage too.
-            except (DamagedResult, KeyError, OSError, RecursionError):
+            except (DamagedResult, KeyError, OSError, ValueError, RecursionError):
                 self.damaged.append(step_id)
 
     def _shares(self, step_id: str) -> bool:
@@ -186,6 +194,8 @@ class _Import:
             self.differing.append(step_id)
         else:
             files = self._source.everything(step_id)
+            # A step that is not what its name says would be taken for another one.
+            check_step(self._source, path_of(step_id), step_id, files[RESULT])
             with self._writing():
                 self._into.files.put_folder(path_of(step_id), files)
             self.new.append(step_id)

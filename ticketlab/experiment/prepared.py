@@ -111,20 +111,29 @@ class Prepared:
         """Compute what one look lacks: the results, or the plan of the next look if any comparison goes on."""
 
         def read() -> dict[str, Any] | Plan:
-            after = following(self.study, planned, store, self.methods)
+            after = following(self.study, planned, store, self.methods, lost_to(failures))
             return collect(self.study, planned, store, self.methods) if after is None else after
 
         before = planned.compared(store)
 
         def failed(failure: Failure) -> None:
             failures.append(failure)
-            lost = {step for f in failures for step in f.dropped}
-            if not planned.comparable(lost) - before:
+            if not planned.comparable(lost_to(failures)) - before:
                 # Nothing is left to find out: what failed is said at once.
                 raise failures[0].error()
 
         steps = list(planned.ordered())
-        return compute(steps, self.context, store, read, workers=crew, progress=progress, failed=failed, heard=heard)
+        return compute(
+            steps,
+            self.context,
+            store,
+            read,
+            workers=crew,
+            progress=progress,
+            failed=failed,
+            but=lost_to(failures),
+            heard=heard,
+        )
 
     def _check_comparisons(self) -> None:
         if all(arm.check in (ORIGINAL, DENSE) for arm in self.plan.arms):
@@ -137,7 +146,7 @@ class Prepared:
     def _withdraw_what_cannot_be(self, planned: Plan, failures: Sequence[Failure]) -> None:
         """Take new methods of which nothing can come out of the study again: they would fail in it for ever."""
         had = {arm.method for arm in planned.comparable(())}
-        left = {arm.method for arm in planned.comparable({step for f in failures for step in f.dropped})}
+        left = {arm.method for arm in planned.comparable(lost_to(failures))}
         kept = {*left, *(self.before.methods if self.before else ())}
         methods = tuple(m for m in self.study.methods if m in kept or m not in had)
         if failures and methods:
@@ -150,11 +159,25 @@ class Prepared:
             studies.forget(self.folder)
 
 
+def lost_to(failures: Iterable[Failure]) -> set[str]:
+    """The steps that failed, and all that build on them."""
+    return {step for failure in failures for step in failure.dropped}
+
+
+def _lost(folder: Path) -> set[str]:
+    """The steps that the last run could not compute, as it wrote them down."""
+    try:
+        return {str(step) for step in json.loads((folder / FAILED).read_text())["lost"]}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return set()
+
+
 def _told(folder: Path, failures: Sequence[Failure]) -> list[dict[str, str]]:
     """Failures as plain values, which are kept beside the study until a run has none."""
     told = [{"step": f.step.id, "kind": f.step.kind, "label": f.step.label, "error": f.text} for f in failures]
     if told:
-        write_atomically(folder / FAILED, json.dumps({"failed": told}, indent=1).encode())
+        held = {"failed": told, "lost": sorted(lost_to(failures))}
+        write_atomically(folder / FAILED, json.dumps(held, indent=1).encode())
     else:
         (folder / FAILED).unlink(missing_ok=True)
     return told
@@ -187,7 +210,7 @@ def reopen(folder: Path, own_code: bool = False) -> tuple[Study, dict[str, Any]]
         while True:
             # A damaged result is put aside and counts as not finished.
             with contextlib.suppress(DamagedResult):
-                return study, collect(study, current(study, store), store)
+                return study, collect(study, current(study, store, lost=_lost(folder)), store)
 
 
 def _asked(written: dict[str, Any], part: str) -> list[Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ticketlab.errors import InputError
+from ticketlab.errors import FailedStep
 from ticketlab.experiment.agenda import Agenda, Linked, Pack
 from ticketlab.experiment.claims import Claims
 from ticketlab.experiment.context import Context
@@ -36,10 +36,12 @@ class Failure:
 
     def error(self) -> Exception:
         """The failure as an exception to raise: the one that was raised, where that is possible."""
+        if self.outcome.input_error:
+            error = FailedStep(self.text)
+            error.__cause__ = self.outcome.error
+            return error
         if self.outcome.error is not None:
             return self.outcome.error
-        if self.outcome.input_error:
-            return InputError(self.text)
         return StepError(f"{self.step.label} failed.\n{self.outcome.traceback or self.text}")
 
 
@@ -93,6 +95,7 @@ class InProcess:
                 desk.link(found)
             else:
                 desk.settle(found, perform(*found, self._context, store, claims))
+        interrupt.check()
 
 
 class Desk:

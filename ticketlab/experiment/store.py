@@ -16,13 +16,15 @@ from typing import Any
 from torch import Tensor
 
 from ticketlab.errors import InputError
-from ticketlab.experiment.files import Files, LocalFiles, open_files
+from ticketlab.experiment.files import DamagedFile, Files, LocalFiles, open_files
 from ticketlab.experiment.step import Result, Step
 from ticketlab.mask import Mask
 
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 RESULT, MASK, TENSORS = "result.json", "mask.safetensors", "tensors.safetensors"
 STEPS, CONTENTS, DAMAGED = "steps", "contents", "damaged"
+# What says that something else lies in a file's place. Other errors of reading pass: they are no damage.
+DAMAGE = (DamagedFile, NotADirectoryError, IsADirectoryError)
 # Records that are kept in memory: those of a study are read again and again, those of a table are too many.
 _REMEMBERED = 4096
 
@@ -173,7 +175,7 @@ class Store:
         except FileNotFoundError:
             self._discard_if_bare(step_id)
             return None
-        except (OSError, ValueError, RecursionError):
+        except (*DAMAGE, ValueError, RecursionError):
             whole, record = False, {}
         if not whole:
             self.discard(step_id)
@@ -225,12 +227,20 @@ class Store:
             return self._checked(record["linked"], name)
         try:
             content = self.files.get(path_of(step_id), name)
-        except OSError:
+        except (FileNotFoundError, *DAMAGE):
             content = b""
         if hashlib.sha256(content).hexdigest() != record["files"].get(name):
             self.discard(step_id)
             raise DamagedResult(step_id)
         return content
+
+
+class LookingStore(Store):
+    """A store that is only looked at: what is damaged stays where it is."""
+
+    def discard(self, step_id: str) -> None:
+        """Leave it, but take it for absent."""
+        self.forget(step_id)
 
 
 class DamagedResult(Exception):

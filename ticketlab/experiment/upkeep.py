@@ -22,6 +22,7 @@ from ticketlab.experiment.store import (
     RESULT,
     STEPS,
     TENSORS,
+    LookingStore,
     Store,
     parsed,
     path_of,
@@ -59,7 +60,7 @@ def verify(store: Store) -> Verified:
         step_id = folder.rpartition("/")[2]
         try:
             content = files.get(folder, RESULT)
-            size += len(content) + _check_step(store, folder, step_id, content)
+            size += len(content) + check_step(store, folder, step_id, content)
         except FileNotFoundError as error:
             findings.append(Finding(folder, f"{Path(str(error.filename or error)).name} is missing"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -68,7 +69,7 @@ def verify(store: Store) -> Verified:
     return Verified(steps, size, tuple(findings))
 
 
-def _check_step(store: Store, folder: str, step_id: str, content: bytes) -> int:
+def check_step(store: Store, folder: str, step_id: str, content: bytes) -> int:
     """The size of a step's files; ValueError where anything differs from what was written."""
     record = parsed(step_id, content)
     if written(record) != content:
@@ -129,7 +130,8 @@ def register(store: Store, folder: Path, what: str, steps: Iterable[str]) -> Non
     """Write down that a study or a table in ``folder`` needs these steps, so that gc keeps them."""
     name = f"{STUDIES}/{digest([str(folder.resolve()), what])}.json"
     needed = set(steps)
-    with suppress(FileNotFoundError):
+    # A damaged list is of this very study: what it needs is known anew.
+    with suppress(FileNotFoundError, InputError):
         before = _needed(store.files.read(name), name)
         if needed <= before:
             return
@@ -168,17 +170,16 @@ def sweep(store: Store, dry: bool = False) -> Swept:
     Raises:
         InputError: the list of a study is damaged: then nothing is removed.
     """
-    try:
-        lists = {name: _needed(store.files.read(name), name) for name in store.files.files(STUDIES)}
-    except OSError as error:
-        raise InputError(f"asked for what studies need, got a list that cannot be read: {error}.") from error
-    needed = set().union(*lists.values())
-    for step_id in tuple(needed):
-        with suppress(KeyError):
-            if origin := store.record(step_id).get("linked"):
-                needed.add(str(origin))
+    store = LookingStore(store.files)
+    there = list(store.ids())
+    # Listed before the lists are read: a study that registers meanwhile needs only what it computes from now on.
+    lists, needed = _all_needed(store)
     # Without any list there is no telling what is needed: all of it may be.
-    unneeded = [i for i in store.ids() if i not in needed] if lists else []
+    unneeded = [i for i in there if i not in needed] if lists else []
+    if unneeded and not dry:
+        # Looked at again at the last moment: a study may have begun that found these steps finished.
+        needed = _all_needed(store)[1]
+        unneeded = [i for i in unneeded if i not in needed]
     size = 0
     for step_id in unneeded:
         size += _size(store, path_of(step_id))
@@ -193,7 +194,21 @@ def sweep(store: Store, dry: bool = False) -> Swept:
                 if not dry:
                     store.files.remove(name)
     leftovers, freed = _leftovers(store, dry)
-    return Swept(tuple(unneeded), entries, leftovers, size + freed, len(lists))
+    return Swept(tuple(unneeded), entries, leftovers, size + freed, lists)
+
+
+def _all_needed(store: Store) -> tuple[int, set[str]]:
+    """How many lists there are, and the steps on them with those whose results they share."""
+    try:
+        lists = [_needed(store.files.read(name), name) for name in store.files.files(STUDIES)]
+    except OSError as error:
+        raise InputError(f"asked for what studies need, got a list that cannot be read: {error}.") from error
+    needed = set().union(*lists)
+    for step_id in tuple(needed):
+        with suppress(KeyError, OSError):
+            if origin := store.record(step_id).get("linked"):
+                needed.add(str(origin))
+    return len(lists), needed
 
 
 def _size(store: Store, folder: str) -> int:
@@ -208,7 +223,9 @@ def _leftovers(store: Store, dry: bool) -> tuple[int, int]:
         return 0, 0
     root, now = store.files.root, time.time()
     found = [p for p in root.rglob(f"{UNFINISHED}*") if now - p.stat().st_mtime > _STALE]
-    found += [*(root / DAMAGED).glob("*"), *root.glob(f"{STEPS}/*/.damaged-*")]
+    # A day in which a step that was put aside by mistake can be brought back.
+    found += [p for p in (root / DAMAGED).glob("*") if now - _put_aside(p.name) > _STALE]
+    found += root.glob(f"{STEPS}/*/.damaged-*")
     found += [p for p in root.glob("unfinished/*") if p.name.partition(".")[0] in store]
     size = 0
     for path in found:
@@ -217,6 +234,12 @@ def _leftovers(store: Store, dry: bool) -> tuple[int, int]:
         if not dry:
             _remove(path)
     return len(found), size
+
+
+def _put_aside(name: str) -> float:
+    """When a damaged result was put aside, in seconds since 1970: its name ends with that."""
+    since = name.rpartition("-")[2]
+    return int(since) / 1e9 if since.isdecimal() else 0.0
 
 
 def _remove(path: Path) -> None:

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,35 +27,37 @@ from ticketlab.experiment.work import Outcome, perform
 
 @dataclass
 class _Place:
-    """One study's place in this process. One step runs at a time, whatever threads the worker has."""
+    """One run's place in this process."""
 
     context: Context
     store: Store
     claims: Claims
     gpu: int | None
-    lock: threading.Lock = field(default_factory=threading.Lock)
     stopping: bool = False
 
 
+# One step runs at a time, whatever threads the worker has and whomever it works for: a step owns the process's
+# random numbers and threads.
+_lock = threading.Lock()
 _places: dict[str, _Place] = {}
 _unfit: dict[str, str] = {}
 
 
 class NotSetUp(Exception):
-    """This worker cannot serve the study: its address, and why."""
+    """This worker cannot serve the run: its address, and why; without a reason it has not heard of it."""
 
-    def __init__(self, address: str, why: str) -> None:
+    def __init__(self, address: str, why: str | None) -> None:
         super().__init__(address, why)
         self.address = address
         self.why = why
 
 
 class Workplace(WorkerPlugin):  # type: ignore[misc]
-    """Sets a worker up for a study; the scheduler sends it to workers that join later too.
+    """Sets a worker up for a run; the scheduler sends it to workers that join later too.
 
     Args:
-        name: the same for every run of one study, so that a new run replaces what a killed one left.
-        owner: the run.
+        name: of the run: two runs never share a place.
+        owned: whether the worker is the run's own process, and ends with it.
         payload: the pickled context. Unpickled after ``paths`` are known, as it may name modules of the user's.
         probe: a file in the store that every worker must see.
         wanted: the numerics that results depend on.
@@ -66,15 +68,16 @@ class Workplace(WorkerPlugin):  # type: ignore[misc]
     def __init__(
         self,
         name: str,
-        owner: str,
         payload: bytes,
+        *,
+        owned: bool,
         place: str,
         paths: Sequence[str],
         probe: str,
         wanted: dict[str, Any],
     ) -> None:
         self.name = name
-        self._owner = owner
+        self._owned = owned
         self._payload = payload
         self._place = place
         self._paths = list(paths)
@@ -95,20 +98,22 @@ class Workplace(WorkerPlugin):  # type: ignore[misc]
             raise
 
     def _made(self, worker: Worker) -> _Place:
-        with suppress(ValueError):
-            # Ctrl-C reaches every process of a terminal; the driver alone decides what it means.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if self._owned:
+            with suppress(ValueError):
+                # Ctrl-C reaches every process of a terminal; the driver alone decides what it means.
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.path.extend(path for path in self._paths if path not in sys.path and os.path.isdir(path))
         context: Context = pickle.loads(self._payload)
         check_numerics(self._wanted, worker.address)
         store = Store(self._place)
         check_sees(store, self._probe, worker.address)
         keep_freed_memory()
-        return _Place(context, store, Claims(store, self._owner), _gpu(worker, context))
+        return _Place(context, store, Claims(store, self.name), _gpu(worker, context))
 
     def teardown(self, worker: Worker) -> None:
-        """Let go of the study's data."""
+        """Let go of the data."""
         _places.pop(self.name, None)
+        _unfit.pop(self.name, None)
 
 
 def perform_here(name: str, packs: Sequence[tuple[list[Step], list[str]]]) -> list[list[Outcome]]:
@@ -120,8 +125,8 @@ def perform_here(name: str, packs: Sequence[tuple[list[Step], list[str]]]) -> li
     """
     place = _places.get(name)
     if place is None:
-        raise NotSetUp(get_worker().address, _unfit.get(name, "it knows nothing of the study"))
-    with place.lock:
+        raise NotSetUp(get_worker().address, _unfit.get(name))
+    with _lock:
         if place.gpu is not None:
             torch.cuda.set_device(place.gpu)
         return [_performed(place, *pack) for pack in packs]
@@ -132,15 +137,15 @@ def _performed(place: _Place, steps: list[Step], keys: list[str]) -> list[Outcom
         return [Outcome("busy")] * len(steps)
     # Other workers put results aside and compute them anew.
     for step in steps:
-        for used in step.inputs.values():
-            place.store.forget(used)
+        for known in (step.id, *step.inputs.values()):
+            place.store.forget(known)
     outcomes = perform(steps, keys, place.context, place.store, place.claims, tries=0)
     # An exception may not be fit for travel; its text is.
     return [replace(outcome, error=None) for outcome in outcomes]
 
 
 def stop_here(name: str) -> None:
-    """Begin nothing more for a study."""
+    """Begin nothing more for a run."""
     if name in _places:
         _places[name].stopping = True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -34,11 +35,12 @@ class TensorBoard:
 
     def __init__(self, folder: str | Path) -> None:
         self._open = _writer()
+        # Made when there is something to write: it may lie in the folder of a study that has not begun.
         self._files = LocalFiles(Path(folder))
-        try:
-            self._files.root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"asked to log into {folder}, got {error.strerror or error}.") from error
+        root = Path(folder).absolute()
+        there = next(path for path in (root, *root.parents) if path.exists())
+        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+            raise InputError(f"asked to log into {folder}, got {there}, where nothing may be written.")
 
     def training(self, record: Training) -> None:
         """Write a training's curves, unless they are there."""
