@@ -4,7 +4,7 @@ What it does is asked for by environment variables, so that worker processes do 
 FAULTY_LOG=FILE: a line for every step that was computed and stored; FAULTY_PAUSE=S: seconds of sleep in every forward
 pass; FAULTY_KILL=FILE:N: kill -9 in the middle of the N-th write of a process that comes first to make the file.
 
-As a program it runs the study: python -m faulty FOLDER [--jobs N] [--scheduler A] [--slurm] [--store S] [--fail] [--wide]
+As a program it runs the study: python -m faulty FOLDER, and options as below.
 """
 
 from __future__ import annotations
