@@ -52,7 +52,7 @@ def to_bytes(model: nn.Module, in_shape: tuple[int, ...], facts: Mapping[str, An
                 entry.key, entry.value = "ticketlab", json.dumps(dict(facts), sort_keys=True)
             return bytes(proto.SerializeToString())
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError, TypeError) as error:
-        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        why = _reason(error)
         raise InputError(
             f"asked for ONNX of {type(model).__name__}, got a model that torch cannot export: {why}"
         ) from error
@@ -83,6 +83,13 @@ def difference(content: bytes, model: nn.Module, in_shape: tuple[int, ...], exam
         wanted = model(inputs)
     found = torch.from_numpy(opened.run(None, {INPUT: inputs.numpy()})[0])
     return float((found - wanted).abs().max() / wanted.abs().max().clamp_min(torch.finfo().tiny))
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what was wrong at the start: torch's exporter puts pages of advice around it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
 
 
 def _import(module: str) -> Any:
