@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, typed: list[str]) -> int:
-    if options.command in ("check", "train", "bench", "reproduce"):
+    if options.command in ("check", "train", "speed", "bench", "reproduce"):
         from ticketlab.engine.allocator import keep_freed_memory
 
         keep_freed_memory()

@@ -60,3 +60,4 @@ def test_structures_and_a_busy_machine() -> None:
     assert "NVIDIA" in said(PLAIN, structure="2:4")[0]
     assert "as these rows show" in said(PLAIN, how={"device": "cuda"})[0]
     assert "load 3.5" in said(PLAIN, machine={"load_before": 3.5})[1]
+    assert not any("not idle" in sentence for sentence in said(PLAIN, machine={"load_before": None}))

@@ -80,7 +80,7 @@ def document(subject: Subject, how: How, tell: Callable[[str], object] = lambda 
     checked(how)
     device = torch.device(how.device)
     threads = how.threads or torch.get_num_threads()
-    before = os.getloadavg()[0]
+    before = _load()
     chosen = [runner for runner in RUNNERS.values() if how.runners is None or runner.name in how.runners]
     if any(runner.reads_onnx and device.type in runner.devices for runner in chosen):
         tell("exporting to ONNX")
@@ -107,7 +107,7 @@ def document(subject: Subject, how: How, tell: Callable[[str], object] = lambda 
             "cores": os.cpu_count(),
             "instructions": torch.backends.cpu.get_cpu_capability(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-            "load_before": round(before, 2),
+            "load_before": before,
             "versions": {name: metadata.version(name) for name in _PACKAGES if _installed(name)},
         },
         "subject": {
@@ -217,6 +217,14 @@ def _files(subject: Subject) -> dict[str, Any]:
         return {**found, "compact_bytes": len(compact.to_bytes(TicketFile(ticket, {})))}
     except InputError as error:
         return {**found, "compact_bytes": None, "why": str(error)}
+
+
+def _load() -> float | None:
+    """The load average of the last minute; None where the system keeps none."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except (AttributeError, OSError):
+        return None
 
 
 def _installed(name: str) -> bool:

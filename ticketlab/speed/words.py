@@ -16,11 +16,9 @@ _QUIET = 0.3
 def sentences(found: dict[str, Any]) -> list[str]:
     """For the whole document of ``measure.document``."""
     said = [_gpu(found["structure"], found["how"]["device"])]
-    if found["machine"]["load_before"] > _QUIET:
-        said.append(
-            f"The machine was not idle before (load {found['machine']['load_before']:g}): what else ran may have "
-            "disturbed these figures."
-        )
+    load = found["machine"]["load_before"]
+    if load is not None and load > _QUIET:
+        said.append(f"The machine was not idle before (load {load:g}): what else ran may have disturbed these figures.")
     for batch in found["batches"]:
         said += _batch(batch, found["structure"])
     return said
