@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-_COLUMNS = ("runner", "precision", "ms", "fastest to slowest turn", "images/s", "speed", "error")
+_COLUMNS = ("runner", "type", "ms", "low to high", "images/s", "speed", "of limit", "error")
 
 
 def render(found: dict[str, Any], console: Console) -> None:
@@ -88,6 +88,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         f"{_ms(seconds['low'])} to {_ms(seconds['high'])}",
         f"{row['images_s']:,.0f}",
         f"{speed['median']:.2f}x" if speed else "",
+        f"{row['limit_share']:.1%}",
         f"{row['error']:.0e}",
     ]
 
@@ -120,7 +121,8 @@ def _method(found: dict[str, Any]) -> list[str]:
     tolerances = ", ".join(f"{value:g} in {name}" for name, value in how["tolerances"].items())
     return [
         f"Medians of n = {how['rounds']} turns of {how['seconds']:g} s, all runners in turns in one process; speed: "
-        f"beside the fastest dense fp32 runner, median of the turns' ratios. Inputs: {subject['images']}.",
+        f"beside the fastest dense fp32 runner, median of the turns' ratios. Of limit: the time of the kept arithmetic "
+        f"at the fp32 peak over the runner's. Inputs: {subject['images']}.",
         f"error: of the outputs against fp32, share of the largest; above {tolerances} a runner is not timed. Dense "
         "runners have batch norm folded into the convolutions.",
     ]
