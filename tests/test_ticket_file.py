@@ -19,7 +19,7 @@ from torch import Tensor
 import ticketlab
 from ticketlab.errors import InputError
 from ticketlab.program import Ticket
-from ticketlab.ticket_file import _HEADER, _checksum, _dumps, save_ticket
+from ticketlab.ticket_file import METADATA, checksum, dumps, save_ticket
 
 FACTS = {"method": "snip", "sparsity": 0.7, "seed": 0, "accuracy": 93.25, "nested": {"é": [1, None, True]}}
 
@@ -168,12 +168,12 @@ def test_files_with_a_right_checksum_and_wrong_contents(
     forge: Callable[[dict[str, Any], dict[str, Tensor]], Any], message: str, path: Path
 ) -> None:
     with safe_open(str(path), framework="pt") as file:
-        header = json.loads(file.metadata()[_HEADER])
+        header = json.loads(file.metadata()[METADATA])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
     del header["checksum"]
     forge(header, tensors)
-    header["checksum"] = _checksum(header, tensors)
-    save_file(tensors, path, {_HEADER: _dumps(header)})
+    header["checksum"] = checksum(header, tensors)
+    save_file(tensors, path, {METADATA: dumps(header)})
     with pytest.raises(InputError, match="asked for a ticket in") as error:
         ticketlab.load_ticket(path)
     assert message in str(error.value)

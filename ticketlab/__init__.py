@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ticketlab.experiment.api import Report as Report
     from ticketlab.experiment.api import check as check
     from ticketlab.experiment.where import Where as Where
+    from ticketlab.export.formats import export_ticket as export_ticket
     from ticketlab.finding import find as find
     from ticketlab.mask import Mask as Mask
     from ticketlab.methods import Method as Method
@@ -45,6 +46,7 @@ _HOMES = {
     "Report": "experiment.api",
     "check": "experiment.api",
     "Where": "experiment.where",
+    "export_ticket": "export.formats",
     "find": "finding",
     "Mask": "mask",
     "Method": "methods",

@@ -87,6 +87,54 @@ def prune(p: argparse.ArgumentParser) -> None:
     _single(p)
 
 
+def export(p: argparse.ArgumentParser) -> None:
+    """``ticketlab export``."""
+    p.usage = "ticketlab export TICKET --to FILE [--format compact|onnx|dense] [options]"
+    p.description = _wrapped(
+        "Writes a ticket that `ticketlab train` wrote in another form. compact: the mask and the kept values, "
+        "compressed; ticketlab.load_ticket(FILE) reads it back bit-equal. onnx: the network for ONNX Runtime, OpenVINO "
+        "and others. dense: a plain safetensors state dict for model.load_state_dict. In ONNX and dense files pruned "
+        "weights are zeros, so that they are as large, and mostly as slow, as before."
+    )
+    p.add_argument("ticket", metavar="TICKET", help="a file that `ticketlab train --out` wrote, or a compact one")
+    p.add_argument("--to", required=True, metavar="FILE", help="where it goes")
+    p.add_argument("--format", choices=["compact", "onnx", "dense"], default="compact", help="(default: compact)")
+    p.add_argument("--model", metavar="M", help="the ticket's model if it is package:factory; its code is run (onnx)")
+    p.add_argument("--json", action="store_true", help="stdout holds only the sizes as JSON")
+
+
+def speed(p: argparse.ArgumentParser) -> None:
+    """``ticketlab speed``."""
+    p.usage = "ticketlab speed [TICKET] [--model M --data D --sparsity S] [options]"
+    p.description = _wrapped(
+        "Measures how fast a ticket answers, one image at a time and in batches, in torch, torch.compile, ONNX "
+        "Runtime, OpenVINO and ticketlab's own sparse path, in turns in one run, each after its outputs were checked; "
+        "beside the limit that the density sets and the sizes of the files. It says so where no speed-up is to be "
+        "expected. Without a ticket, a random mask is measured."
+    )
+    what = p.add_argument_group("what is measured")
+    what.add_argument("ticket", nargs="?", metavar="TICKET", help="a file that `ticketlab train` or export wrote")
+    what.add_argument("--model", metavar="M", help="a model, or package:factory of your own (default: the ticket's)")
+    what.add_argument("--data", metavar="D", help="whose images: see `ticketlab list data` (default: the ticket's)")
+    what.add_argument("--data-dir", metavar="DIR", help="the folder with the data; without it, noise of its shape")
+    share = what.add_mutually_exclusive_group()
+    share.add_argument("--sparsity", type=float, metavar="S", help="of the random mask: the fraction removed")
+    share.add_argument("--density", type=float, metavar="D", help="of the random mask: the fraction kept")
+    what.add_argument("--ratios", choices=["uniform", "smart", "erk"], help="of its layers (default: uniform)")
+    what.add_argument("--seed", type=int, metavar="N", help="draws weights and mask (default: 0)")
+    run = p.add_argument_group("how")
+    run.add_argument("--runners", nargs="+", metavar="R", help="only these (default: all that are installed)")
+    run.add_argument("--batch-size", type=int, default=64, metavar="N", help="of the throughput (default: 64)")
+    run.add_argument(
+        "--rounds", type=int, default=7, metavar="N", help="turns of every runner, 3 at least (default: 7)"
+    )
+    run.add_argument("--seconds", type=float, default=0.3, metavar="S", help="of one turn (default: 0.3)")
+    run.add_argument("--threads", type=int, metavar="N", help="(default: torch's, one per core)")
+    run.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    run.add_argument("--markdown", metavar="FILE", help="write the report as Markdown")
+    run.add_argument("--json", action="store_true", help="stdout holds only the measurements as JSON")
+
+
 def bench(p: argparse.ArgumentParser) -> None:
     """``ticketlab bench``."""
     p.description = _wrapped(

@@ -1,4 +1,4 @@
-"""The command line: check, train, prune, reproduce, watch, sketch, bench, store, list, show and report.
+"""The command line: check, train, prune, export, speed, reproduce, watch, sketch, bench, store, list, show and report.
 
 Nothing heavy is imported before a command runs: ``--help`` must answer at once.
 """
@@ -27,6 +27,11 @@ EXAMPLES = """does a method find anything?
 a finished ticket, to use:
   ticketlab train --method snip --sparsity 0.95 --data digits --model conv --out ticket.safetensors
   ticketlab train --method dense --data digits --model conv --out dense.safetensors
+
+the same ticket for elsewhere, and what it gains in speed:
+  ticketlab export ticket.safetensors --to small.safetensors
+  ticketlab export ticket.safetensors --to model.onnx --format onnx
+  ticketlab speed ticket.safetensors
 
 only a mask:
   ticketlab prune --method synflow --sparsity 0.9 --data digits --model conv --out mask.safetensors
@@ -77,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, typed: list[str]) -> int:
-    if options.command in ("check", "train", "bench", "reproduce"):
+    if options.command in ("check", "train", "speed", "bench", "reproduce"):
         from ticketlab.engine.allocator import keep_freed_memory
 
         keep_freed_memory()
@@ -93,6 +98,14 @@ def _run(options: argparse.Namespace, typed: list[str]) -> int:
         from ticketlab.commands.prune import run_prune
 
         return run_prune(options)
+    if options.command == "export":
+        from ticketlab.commands.export import run_export
+
+        return run_export(options)
+    if options.command == "speed":
+        from ticketlab.commands.speed import run_speed
+
+        return run_speed(options)
     if options.command == "bench":
         from ticketlab.commands.bench import run_bench
 
@@ -143,6 +156,8 @@ def parser() -> argparse.ArgumentParser:
         (arguments.check, "run the sanity checks of pruning methods"),
         (arguments.train, "make one ticket, train it to the end and write it"),
         (arguments.prune, "find one mask and write it"),
+        (arguments.export, "write a ticket as a compact file, ONNX or a state dict"),
+        (arguments.speed, "how fast a ticket runs, in every engine, beside what its density allows"),
         (arguments.reproduce, "run a published table and compare"),
         (arguments.watch, "how a study or a table stands, live, from any process"),
         (arguments.sketch, "try the theory of pruning as sketching on linear models"),

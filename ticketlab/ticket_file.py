@@ -20,8 +20,9 @@ from ticketlab.mask import Mask
 from ticketlab.program import Ticket
 
 FORMAT = "ticketlab-ticket-1"
+COMPACT = "ticketlab-compact-1"
 # One entry holds the whole header: safetensors writes several in an order that changes from process to process.
-_HEADER = "ticketlab"
+METADATA = "ticketlab"
 _MASK, _WEIGHTS = "mask/", "weights/"
 
 
@@ -54,12 +55,12 @@ def save_ticket(path: str | os.PathLike[str], ticket: Ticket, facts: Mapping[str
     tensors = {_MASK + name: packing.pack(kept) for name, kept in ticket.mask.items()}
     # Copies: tied weights share their memory, which safetensors does not store.
     tensors |= {_WEIGHTS + name: w.detach().cpu().contiguous().clone() for name, w in ticket.weights.items()}
-    header["checksum"] = _checksum(header, tensors)
-    packing.write_atomically(Path(path), save(tensors, {_HEADER: _dumps(header)}))
+    header["checksum"] = checksum(header, tensors)
+    packing.write_atomically(Path(path), save(tensors, {METADATA: dumps(header)}))
 
 
 def load_ticket(path: str | os.PathLike[str]) -> TicketFile:
-    """Read a ticket that ``ticketlab train`` wrote: ``.ticket`` (mask, weights, at) and ``.facts``.
+    """Read a ticket that ``ticketlab train`` or ``ticketlab export`` (compact) wrote: ``.ticket`` and ``.facts``.
 
     The weights are bit-equal to those written: ``model.load_state_dict(load_ticket(path).ticket.weights)``.
 
@@ -75,6 +76,10 @@ def load_ticket(path: str | os.PathLike[str]) -> TicketFile:
         with safe_open(str(path), framework="pt") as file:
             header = _header(file.metadata(), path)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+        if header["format"] == COMPACT:
+            from ticketlab.export.compact import from_tensors
+
+            return from_tensors(header, tensors)
         return _checked(header, tensors)
     except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, RecursionError, OSError) as error:
         if isinstance(error, InputError):
@@ -85,14 +90,14 @@ def load_ticket(path: str | os.PathLike[str]) -> TicketFile:
 
 def is_ticket(metadata: Mapping[str, str] | None) -> bool:
     """Whether a safetensors file with this metadata says that it is a ticket."""
-    return _HEADER in (metadata or {})
+    return METADATA in (metadata or {})
 
 
 def _header(metadata: Mapping[str, str] | None, path: Path) -> dict[str, Any]:
     found = metadata or {}
-    header = json.loads(found.get(_HEADER, "{}"))
+    header = json.loads(found.get(METADATA, "{}"))
     tag = header.get("format", found.get("format")) if isinstance(header, dict) else None
-    if tag != FORMAT:
+    if tag not in (FORMAT, COMPACT):
         raise InputError(
             f"asked for a ticket in {path}, got format {tag!r}; tickets say {FORMAT!r}. Write one with ticketlab train."
         )
@@ -101,9 +106,9 @@ def _header(metadata: Mapping[str, str] | None, path: Path) -> dict[str, Any]:
 
 def _checked(header: dict[str, Any], tensors: dict[str, Tensor]) -> TicketFile:
     """The ticket, believing nothing that the file says without checking it."""
-    if header.pop("checksum") != _checksum(header, tensors):
+    if header.pop("checksum") != checksum(header, tensors):
         raise ValueError("its contents do not have the checksum that was written with them")
-    shapes = packing.read_shapes(_dumps(header["shapes"]))
+    shapes = packing.read_shapes(dumps(header["shapes"]))
     weights = {n.removeprefix(_WEIGHTS): t for n, t in tensors.items() if n.startswith(_WEIGHTS)}
     if len(tensors) != len(shapes) + len(weights):
         raise ValueError("it holds tensors that belong neither to the mask nor to the weights")
@@ -119,10 +124,10 @@ def _checked(header: dict[str, Any], tensors: dict[str, Tensor]) -> TicketFile:
     return TicketFile(Ticket(Mask(mask, fingerprint), weights, at), facts)
 
 
-def _checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+def checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     """A hash over the header and every tensor's name, type, shape and bytes (hex)."""
-    return hashlib.sha256((_dumps(header) + tensors_digest(tensors)).encode()).hexdigest()
+    return hashlib.sha256((dumps(header) + tensors_digest(tensors)).encode()).hexdigest()
 
 
-def _dumps(value: Any) -> str:
+def dumps(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

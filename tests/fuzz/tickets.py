@@ -71,8 +71,8 @@ def _consistent_ticket(draw: st.DrawFn) -> bytes:
             del tensors[name]
     if isinstance(lie, dict):
         try:
-            lie["checksum"] = ticket_file._checksum(lie, tensors)
-            return save(tensors, {"ticketlab": ticket_file._dumps(lie)})
+            lie["checksum"] = ticket_file.checksum(lie, tensors)
+            return save(tensors, {"ticketlab": ticket_file.dumps(lie)})
         except (ValueError, RecursionError):
             pass
     return save(tensors, {"ticketlab": json.dumps(lie)})

@@ -1,0 +1,135 @@
+"""Every runner computes the ticket's outputs, or says why it is not there; none that is wrong is timed."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from torch import Tensor, nn
+
+import ticketlab
+from ticketlab.engine.precision import check_precision
+from ticketlab.errors import InputError
+from ticketlab.speed import measure
+from ticketlab.speed.measure import How, document
+from ticketlab.speed.outputs import TOLERANCES, deviation
+from ticketlab.speed.runner import Case
+from ticketlab.speed.runners import RUNNERS
+from ticketlab.speed.subject import Subject
+
+SHORT = {"rounds": 3, "seconds": 1e-4}
+
+
+@pytest.fixture(autouse=True)
+def known_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a machine that needs no measuring."""
+    monkeypatch.setattr(measure, "matmul_peak", lambda *_: 1e11)
+    monkeypatch.setattr(measure, "copy_bandwidth", lambda *_: 1e10)
+
+
+def subject() -> Subject:
+    """A tiny net with batch-norm statistics, half of it pruned."""
+    torch.manual_seed(0)
+    model = tiny.Net()
+    model.norm.running_mean.normal_()
+    mask = ticketlab.prune(model, "magnitude", 0.5)
+    return Subject("tiny", "made", mask.apply_(model).eval(), mask, torch.randn(8, 1, 8, 8), "noise", {})
+
+
+def skip_unless_there(name: str) -> None:
+    """Skip, saying why, where a package, a compiler or an instruction set is missing."""
+    runner = RUNNERS[name]
+    if runner.reads_onnx:
+        pytest.importorskip("onnxscript", reason="onnx and onnxscript are not installed")
+        pytest.importorskip("onnxruntime" if name == "onnxruntime" else "openvino", reason=f"{name} is not installed")
+    if name == "ticketlab" and not hasattr(ticketlab, "compile_ticket"):
+        pytest.skip("ticketlab.compile_ticket is not in this version")
+    if runner.precision == "bf16":
+        try:
+            check_precision("bf16", torch.device("cpu"))
+        except InputError as error:
+            pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("name", [name for name in RUNNERS if name != "torch-compile-bf16"])
+def test_outputs(name: str) -> None:
+    skip_unless_there(name)
+    runner, made = RUNNERS[name], subject()
+    if runner.reads_onnx:
+        assert len(made.onnx) > 1000
+    for batch in (1, 3):
+        try:
+            call = runner.start(Case(made, batch, 1, torch.device("cpu")))
+        except InputError as error:
+            assert name == "torch-compile", error
+            pytest.skip(str(error))
+        inputs = made.batch(batch)
+        with torch.no_grad():
+            wanted = (made.unpruned if runner.kind == "unpruned" else made.model)(inputs)
+        found = call(inputs)
+        assert found.dtype == torch.float32
+        assert deviation(found, wanted).error < TOLERANCES[runner.precision] / 4
+
+
+def test_the_unpruned_network_has_no_zeros_and_the_kept_weights() -> None:
+    made = subject()
+    for name, weight in made.mask.match(made.unpruned).items():
+        kept = made.mask[name]
+        assert int((weight == 0).sum()) == 0 and torch.equal(weight[kept], made.model.get_parameter(name)[kept])
+
+
+def test_own_runner_is_what_compile_ticket_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def compile_ticket(model: nn.Module, mask: ticketlab.Mask) -> nn.Module:
+        asked.append(mask)
+        return model
+
+    monkeypatch.setattr(ticketlab, "compile_ticket", compile_ticket, raising=False)
+    made = subject()
+    found = document(made, How(batches=(2,), runners=["torch", "ticketlab"], **SHORT))
+    rows = {row["runner"]: row for row in found["batches"][0]["rows"]}
+    assert asked == [made.mask] and rows["ticketlab"]["kind"] == "sparse" and rows["ticketlab"]["n"] == 3
+    assert rows["torch"]["speed"]["median"] == 1
+    assert any("ticketlab, kept weights only, runs at" in sentence for sentence in found["words"])
+
+
+def test_a_runner_that_computes_something_else_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = 0
+
+    def start(case: Case) -> Any:
+        def call(inputs: Tensor) -> Tensor:
+            nonlocal called
+            called += 1
+            with torch.no_grad():
+                return case.subject.model(inputs) * 1.001
+
+        return call
+
+    monkeypatch.setitem(RUNNERS, "torch", replace(RUNNERS["torch"], start=start))
+    found = document(subject(), How(batches=(2,), runners=["torch", "torch-channels-last"], **SHORT))
+    (why,) = found["unavailable"]
+    assert why["runner"] == "torch" and why["why"].startswith("not timed: outputs differ by") and called == 1
+    assert [row["runner"] for row in found["batches"][0]["rows"]] == ["torch-channels-last"]
+
+
+@pytest.mark.parametrize(("name", "module"), [("onnxruntime", "onnxruntime"), ("openvino", "openvino")])
+def test_what_is_not_installed_is_one_line(name: str, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(Subject, "onnx", b"")
+    found = document(subject(), How(batches=(1,), runners=["torch", name], **SHORT))
+    (why,) = found["unavailable"]
+    assert why["runner"] == name and why["why"].startswith("not installed: pip install 'ticketlab[")
+
+
+def test_wrong_outputs() -> None:
+    wanted = torch.tensor([[1.0, 2.0], [4.0, -3.0]])
+    assert deviation(wanted, wanted).error == 0 and deviation(wanted, wanted).agreement == 1
+    apart = deviation(wanted + torch.tensor([[0.0, 0.0], [0.0, 8.0]]), wanted)
+    assert apart.error == 2 and apart.agreement == 0.5 and "differ by 2.0e+00" in str(apart.wrong("fp32"))
+    assert deviation(wanted[:1], wanted).wrong("bf16") and deviation(wanted * float("nan"), wanted).wrong("bf16")
+    assert deviation(wanted * 1.01, wanted).wrong("bf16") is None and deviation(wanted * 1.01, wanted).wrong("fp32")
