@@ -3,10 +3,10 @@
     python tests/chaos.py [--rounds 200] [--minutes 60] [--seed 0] [--only FAULT ...]
 
 A round starts a study, lets a fault happen to it at a random point of its work, and runs it again without one. It must
-then have exactly the results of an undisturbed run, every byte in the store as it was written, and no step may have been
-computed twice that was stored once (but for those whose stored results were damaged on purpose). Prints a line a round,
-and at the end how many rounds each fault had. Rounds whose fault came too late do not count. Stops at the first round
-that goes wrong, with its seed, and leaves its folder.
+then have exactly the results of an undisturbed run, every byte in the store as it was written, and no step may have
+been computed twice that was stored once (but for those whose stored results were damaged on purpose). Prints a line a
+round, and at the end how many rounds each fault had. Rounds whose fault came too late do not count. Stops at the first
+round that goes wrong, with its seed, and leaves its folder.
 """
 
 from __future__ import annotations
