@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check bench results clean help
+.PHONY: demo test test-slow sanitize check bench results clean help
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile
@@ -30,6 +30,16 @@ test: .venv/ready ## lint, types and the test suite
 
 test-slow: .venv/ready ## the long tests too
 	@$(BIN)/python -m pytest -q -n 2 -m '' $(ARGS)
+
+# The compiler runs before its sanitizers' libraries are loaded into everything.
+SANITIZED := TICKETLAB_CXXFLAGS="-O1 -fsanitize=address,undefined -fno-sanitize=null,alignment -fno-sanitize-recover=undefined -Wall -Wextra -Werror"
+CXX ?= c++
+
+sanitize: .venv/ready ## the native kernels' tests under AddressSanitizer and UBSan (minutes, to compile)
+	@$(SANITIZED) $(BIN)/python -c 'from ticketlab.sparse.build import built; built()'
+	@$(SANITIZED) LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so) \
+		$$($(CXX) -print-file-name=libstdc++.so.6)" ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=8 \
+		$(BIN)/python -m pytest -q tests/sparse $(ARGS)
 
 bench: .venv/ready ## every benchmark in one table, with the targets (20 minutes; leave the machine alone)
 	@$(BIN)/python benchmarks/support/table.py

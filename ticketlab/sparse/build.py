@@ -64,7 +64,9 @@ def _compiler() -> str:
         if found := shutil.which(name):
             return found
     tried = asked or ", ".join(_COMPILERS)
-    raise InputError(f"asked for the native sparse kernels, got no C++ compiler: tried {tried}. Install one, or set CXX.")
+    raise InputError(
+        f"asked for the native sparse kernels, got no C++ compiler: tried {tried}. Install one, or set CXX."
+    )
 
 
 def _version(compiler: str) -> str:

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ticketlab.sparse.net import Choice, Kind, Net, Norm
+from ticketlab.sparse.net import PASSES, Choice, Kind, Net, Norm, Part
 from ticketlab.sparse.trace import Step, traced
 
 
@@ -40,7 +40,7 @@ class SparseModel:
         self.net = Net(shape, batch, instructions=instructions)
         modules = dict(model.named_modules())
         # Layer of the net and part of it, by the parameter's name.
-        self._parameters: dict[str, tuple[int, str]] = {}
+        self._parameters: dict[str, tuple[int, Part]] = {}
         self._norms: dict[str, int] = {}
         for number, step in enumerate(self.steps):
             if step.module is None:
@@ -84,22 +84,20 @@ class SparseModel:
     @property
     def choices(self) -> dict[tuple[int, str], Choice]:
         """How each pass of each layer runs; another model of the same mask given these computes the same bits."""
-        from ticketlab.sparse.net import PASSES
-
         return {(layer, which): self.net.choice(layer, which) for layer in self.net.layers for which in PASSES}
 
     def load(self, weights: Mapping[str, Tensor], momentum: Mapping[str, Tensor] | None = None) -> None:
         """Take a state dict, and the momentum of its parameters (zero where there is none)."""
         for name, (layer, part) in self._parameters.items():
-            self.net.write(layer, part, weights[name])  # type: ignore[arg-type]
+            self.net.write(layer, part, weights[name])
             held = (momentum or {}).get(name)
-            self.net.write(layer, part, torch.zeros_like(weights[name]) if held is None else held, "momentum")  # type: ignore[arg-type]
+            self.net.write(layer, part, torch.zeros_like(weights[name]) if held is None else held, "momentum")
         for name, layer in self._norms.items():
             self.net.set_statistics(layer, weights[f"{name}.running_mean"], weights[f"{name}.running_var"])
 
     def read(self, kind: Kind = "value") -> dict[str, Tensor]:
         """All parameters, their momentum or their gradients by name; zeros where weights are pruned."""
-        return {name: self.net.read(layer, part, kind) for name, (layer, part) in self._parameters.items()}  # type: ignore[arg-type]
+        return {name: self.net.read(layer, part, kind) for name, (layer, part) in self._parameters.items()}
 
     def buffers(self) -> dict[str, Tensor]:
         """Running statistics by name; how many batches they saw is left to the caller."""

@@ -16,6 +16,11 @@ from ticketlab.errors import InputError, unknown
 from ticketlab.sparse.library import LEVELS, LayerSpec, level, library
 
 PASSES = ("forward", "input_gradient", "weight_gradient")
+# The tiles that kernels hold in registers, by number: blocks of images, rows and columns of pixels.
+SHAPES = (
+    *((1, 1, 1), (1, 1, 2), (1, 1, 4), (1, 1, 8), (1, 1, 16), (1, 2, 2), (1, 2, 4), (1, 2, 8), (1, 4, 4)),
+    *((2, 1, 1), (4, 1, 1), (8, 1, 1), (16, 1, 1), (2, 2, 2), (4, 2, 2)),
+)
 Part = Literal["weight", "bias", "gamma", "beta"]
 Kind = Literal["value", "momentum", "gradient"]
 _PARTS, _KINDS = ("weight", "bias", "gamma", "beta"), ("value", "momentum", "gradient")
@@ -28,7 +33,7 @@ class Choice:
 
     Attributes:
         quad: whether four output channels share a list of taps, which pays in near-dense layers.
-        shape: which tile of pixels is held in registers (the library's numbering).
+        shape: which tile of pixels is held in registers, of ``SHAPES``.
         block: how many input channels' taps run together; 0 takes all.
     """
 
@@ -77,6 +82,8 @@ class Net:
         weakref.finalize(self, self._library.free, self._handle)
         # Of each layer, None for an average pool.
         self._masks: list[Tensor | None] = []
+        self._specs: list[tuple[object, ...]] = []
+        self._groups: list[int] = []
         self._last = 0
         self._images = 0
 
@@ -110,8 +117,10 @@ class Net:
             InputError: shapes that do not fit, or a tensor that is not there.
         """
         if mask.dtype != torch.bool or mask.dim() not in (2, 4):
-            raise InputError(f"asked for a sparse layer with a {mask.dtype} mask of shape {tuple(mask.shape)}: got no "
-                             "bool tensor of two or four dimensions.")  # fmt: skip
+            raise InputError(
+                f"asked for a sparse layer, got a {mask.dtype} mask of shape {tuple(mask.shape)}: "
+                "it must be a bool tensor of two or four dimensions."
+            )
         if pool not in _POOLS:
             raise unknown("pooling", str(pool), [name for name in _POOLS if name])
         positions = mask.reshape(-1).nonzero().reshape(-1).contiguous()
@@ -141,6 +150,9 @@ class Net:
         found = c_int()
         self._library.call("layer", self._handle, byref(spec), byref(found))
         self._masks.append(mask.clone())
+        self._groups.append(groups)
+        after = (bias, norm is not None, residual is not None, relu, pool)
+        self._specs.append((self._shape(source), tuple(mask.shape), stride, padding, dilation, groups, after))
         self._last = found.value
         return found.value
 
@@ -149,6 +161,8 @@ class Net:
         found = c_int()
         self._library.call("average", self._handle, source, byref(found))
         self._masks.append(None)
+        self._specs.append(())
+        self._groups.append(1)
         self._last = found.value
         return found.value
 
@@ -179,6 +193,20 @@ class Net:
             InputError: the tile does not fit the layer's map or the instruction set.
         """
         self._library.call("choose", self._handle, layer, self._pass(which), _ints(choice))
+
+    def facts(self, layer: int) -> tuple[object, ...]:
+        """Everything but the number of kept weights that decides how long a layer takes on this machine."""
+        return (*self._specs[layer], self.batch, self.instructions)
+
+    def channels(self, layer: int) -> tuple[int, int]:
+        """How many a layer reads and gives; of a linear layer, how many features it reads."""
+        mask = self._mask(layer)
+        return mask.shape[1] * self._groups[layer], mask.shape[0]
+
+    def density(self, layer: int) -> float:
+        """The fraction of a layer's weights that live."""
+        mask = self._mask(layer)
+        return float(mask.sum()) / mask.numel()
 
     def possible(self, layer: int, which: str, choice: Choice) -> bool:
         """Whether ``choose`` would take it."""
@@ -280,7 +308,9 @@ class Net:
             return
         wanted = (self._images, *self._shape(self._last))
         if output_gradient.shape not in (wanted, wanted[: 2 if wanted[2:] == (1, 1) else 4]):
-            raise InputError(f"asked for gradients from one of {tuple(output_gradient.shape)}, got an output of {wanted}.")
+            raise InputError(
+                f"asked for gradients from one of {tuple(output_gradient.shape)}, got an output of {wanted}."
+            )
         held = output_gradient.detach().to("cpu", torch.float32).contiguous()
         self._library.call("backward", self._handle, held.data_ptr())
 

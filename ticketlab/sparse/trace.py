@@ -47,7 +47,8 @@ def traced(model: nn.Module) -> tuple[Step, ...]:
         graph = fx.symbolic_trace(model).graph
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"asked for a sparse {type(model).__name__}, got a model that cannot be traced: {first}") from error
+        name = type(model).__name__
+        raise InputError(f"asked for a sparse {name}, got a model that cannot be traced: {first}") from error
     return _Walk(model, dict(model.named_modules())).steps(graph)
 
 
@@ -134,7 +135,7 @@ class _Walk:
         inputs = [*node.args, *node.kwargs.values()]
         if len(inputs) != 2 or not all(isinstance(i, fx.Node) for i in inputs):
             raise self._unknown("a sum of something else than two tensors")
-        tensors = sorted((self._of[i] for i in inputs if isinstance(i, fx.Node)))
+        tensors = sorted(self._of[i] for i in inputs if isinstance(i, fx.Node))
         last = next(i for i in inputs if isinstance(i, fx.Node) and self._of[i] == tensors[1])
         step = self._steps[tensors[1] - 1] if tensors[1] else None
         if step is None or tensors[0] == tensors[1] or not _free(step) or len(last.users) > 1:
@@ -173,4 +174,4 @@ def _free(step: Step) -> bool:
 
 def _flattens(node: fx.Node) -> bool:
     given: dict[str, Any] = dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False)) | dict(node.kwargs)
-    return given.get("start_dim", 0) == 1 and given.get("end_dim", -1) == -1
+    return bool(given.get("start_dim", 0) == 1 and given.get("end_dim", -1) == -1)

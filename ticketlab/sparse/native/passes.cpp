@@ -10,9 +10,11 @@ namespace {
 constexpr int kTurns = 16;
 // Pixels of a box of the near-dense weight gradient: four channels of gradients stay in the first-level cache.
 constexpr int kBoxPixels = 64;
-// The share of weights from which on channels do better with a common list. Measured with benchmarks of VGG-19's and
-// ResNet-32's layers: below it most of a shared list's products are with zeros.
-constexpr double kNearDense = 0.25;
+// The share of weights from which on channels do better with a common list. Below it most of a shared list's products are with
+// zeros.
+constexpr double kNearDense = 0.6;
+// The density below which the loops around the taps cost as much as the taps.
+constexpr double kFewTaps = 0.05;
 // Taps of a channel in one block, below which the loop around them costs more than the cache saves.
 constexpr double kTapsOfBlock = 10;
 
@@ -121,9 +123,10 @@ Choice Net::usual(int i, Pass pass) const {
     const int outputs = pass == kInputGradient ? l.inputs : l.spec.outputs;
     Choice c;
     c.quad = density > kNearDense && outputs >= kQuad;
-    // Smaller tiles leave room for more channels in the first-level cache, but the weight gradient sums each tap's
-    // tile once, which larger tiles share among more products.
-    const int most = c.quad ? kernels_.quad_registers : pass == kWeightGradient ? kernels_.registers : 8;
+    // Smaller tiles leave room for more channels in the first-level cache. Larger ones share each list's overhead, and
+    // what the gradients do once for each tile, among more products.
+    const bool small = pass == kForward && density > kFewTaps;
+    const int most = c.quad ? kernels_.quad_registers : small ? std::min(8, kernels_.registers) : kernels_.registers;
     double best = -1;
     for (int shape = 0; shape < kShapeCount; shape++) {
         c.shape = shape;
