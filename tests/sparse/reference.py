@@ -58,7 +58,7 @@ class Case:
 
 
 def rounding(found: Tensor, exact: Tensor) -> float:
-    """The largest error, as a share of the largest value, or of 1: what is summed is of that size also where it cancels.
+    """The largest error, as a share of the largest value, or of 1: what is summed is of that size, if it cancels too.
 
     A channel with a single weight under a batch norm has no gradient at all, but for epsilon.
     """

@@ -23,6 +23,9 @@ constexpr int kRuns = 5;
 // How many output channels of the near-dense kernels share a list of taps.
 constexpr int kQuad = 4;
 
+// What an epilogue may keep for each channel and lane.
+constexpr int kSums = 3;
+
 // One tile: where its first pixel lies in the input and in the output, in floats.
 struct Tile {
     long in, out;
@@ -42,7 +45,7 @@ struct TapLists {
 // and take the sums that its batch norm (dy and dy * (z - mean)) or its bias (dy) needs.
 enum class Epilogue : int {
     kStore,
-    kStatistics,      // store, and mean and squared deviations of every lane
+    kStatistics,      // store, and mean, squared deviations and pivot of every lane
     kAffine,          // scale * v + shift (+ residual), ReLU if asked
     kSlopeNorm,       // batch norm without ReLU
     kSlopeNormByZ,    // batch norm and ReLU, decided by scale * (z - mean) + shift
@@ -122,7 +125,7 @@ struct Kernels {
     int registers;              // vectors that a sparse tile may hold
     int quad_registers;         // pixels' vectors that a near-dense tile may hold
     int quad_taps;              // taps that the near-dense weight gradient takes at a time
-    // `partial`: [2][outputs][lanes], for the epilogues that take sums.
+    // `partial`: [kSums][outputs][lanes], for the epilogues that take sums.
     void (*convolve)(const ConvArguments &, const Tile *tiles, int count, Range rows, float *partial);
     void (*weight_gradient)(const WeightArguments &, const Tile *tiles, int count, Range rows, float *gradient);
     void (*weight_gradient_quad)(const WeightArguments &, const Box *boxes, int count, Range rows, float *gradient);

@@ -53,7 +53,7 @@ void Net::take_sums(Layer &l, int chunks) {
         for (int c = turn * kChannels; c < std::min(channels, (turn + 1) * kChannels); c++) {
             double first = 0, second = 0;
             for (int k = 0; k < chunks; k++) {
-                const float *p = partial_.data() + ((long)k * 2 * channels + c) * lanes;
+                const float *p = partial_.data() + ((long)k * kSums * channels + c) * lanes;
                 for (int i = 0; i < lanes; i++) {
                     first += p[i];
                     second += p[i + (long)channels * lanes];
@@ -71,7 +71,7 @@ void Net::slope(Layer &l) {
     const int channels = l.spec.outputs;
     const Epilogue e = tensors[l.out].slope;
     each_plane(channels, [&](int block, Range range) {
-        float *mine = partial_.data() + (long)block * 2 * channels * kernels_.lanes;
+        float *mine = partial_.data() + (long)block * kSums * channels * kernels_.lanes;
         if (l.spec.pool)
             kernels_.pool_sums(p, block, range, channels, mine);
         else

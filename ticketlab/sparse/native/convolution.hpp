@@ -10,19 +10,21 @@ namespace {
 
 // Sums over the vectors of a tile, as a chunk of tiles gathers them in memory.
 struct Sums {
-    float *first, *second;  // [lanes] each
-    float before;           // vectors of the chunk that were summed before this tile
+    float *first, *second, *third;  // [lanes] each
+    float before;                   // vectors of the chunk that were summed before this tile
 };
 
 // Mean and squared deviations of a tile, joined to the chunk's (Chan, Golub & LeVeque 1979). Sums of squares would
-// lose the digits of a channel that hardly varies, and a pivot from an earlier step would make results depend on it.
+// lose the digits of a channel that hardly varies, and so would its mean as a float: it is counted from the chunk's
+// first values. A pivot from an earlier step would do as well, but results would depend on that step.
 template <int N>
 INLINE void gather_deviations(const V *v, const Sums &sums) {
-    V total = v[0];
-    UNROLL for (int i = 1; i < N; i++) total = total + v[i];
+    const V pivot = sums.before > 0 ? load(sums.third) : v[0];
+    V total = v[0] - pivot;
+    UNROLL for (int i = 1; i < N; i++) total = total + (v[i] - pivot);
     V mean = total * all(1.0f / N), squares = zero();
     UNROLL for (int i = 0; i < N; i++) {
-        const V d = v[i] - mean;
+        const V d = (v[i] - pivot) - mean;
         squares = fma(d, d, squares);
     }
     if (sums.before > 0) {
@@ -33,6 +35,7 @@ INLINE void gather_deviations(const V *v, const Sums &sums) {
     }
     store(sums.first, mean);
     store(sums.second, squares);
+    store(sums.third, pivot);
 }
 
 INLINE void gather(const Sums &sums, V first, V second) {
@@ -157,8 +160,10 @@ void convolve_tile(const ConvArguments &A, const Tile &tile, Range rows, float *
                 if (c + q >= T.outputs) break;
                 const long at = tile.out + A.out_offset[c + q];
                 if (last) {
+                    const long each = (long)T.outputs * kLanes;
                     float *mine = partial + (long)(c + q) * kLanes;
-                    finish_tile<NB, TY, TX>(A, sum[q], at, c + q, {mine, mine + (long)T.outputs * kLanes, before});
+                    const Sums sums = {mine, mine + each, mine + 2 * each, before};
+                    finish_tile<NB, TY, TX>(A, sum[q], at, c + q, sums);
                 } else {
                     UNROLL for (int n = 0; n < NB; n++) UNROLL for (int y = 0; y < TY; y++)
                         UNROLL for (int x = 0; x < TX; x++)

@@ -65,7 +65,7 @@ void Net::sweep(const std::vector<Sweep *> &sweeps, const ConvArguments &common)
         const Sweep &w = *sweeps[t.sweep];
         const Chunk &c = w.tiling.chunks[t.chunk];
         kernels_.convolve(arguments[t.sweep], w.tiling.tiles.data() + c.begin, c.end - c.begin, w.lists.part(t.part),
-                          partial_.data() + t.place * 2 * w.out_offset.size() * kernels_.lanes);
+                          partial_.data() + t.place * kSums * w.out_offset.size() * kernels_.lanes);
     });
 }
 
@@ -96,22 +96,24 @@ void Net::statistics(Layer &l) {
     constexpr int kChannels = 16;
     parallel(threads, (channels + kChannels - 1) / kChannels, [&](int turn) {
         for (int c = turn * kChannels; c < std::min(channels, (turn + 1) * kChannels); c++) {
-            const auto lane_means = [&](size_t k) { return partial_.data() + (k * 2 * channels + c) * lanes; };
+            const auto lane_means = [&](size_t k) { return partial_.data() + (k * kSums * channels + c) * lanes; };
+            const long next = (long)channels * lanes;
             double mean = 0;
             for (size_t k = 0; k < chunks.size(); k++) {
-                const float *m = lane_means(k);
+                const float *m = lane_means(k), *pivot = m + 2 * next;
                 double sum = 0;
-                for (int i = 0; i < chunks[k].images; i++) sum += m[i];
+                for (int i = 0; i < chunks[k].images; i++) sum += (double)pivot[i] + m[i];
                 mean += sum * (double)chunks[k].vectors;
             }
             mean /= count;
             double squares = 0;
             for (size_t k = 0; k < chunks.size(); k++) {
-                const float *m = lane_means(k), *within = m + (long)channels * lanes;
+                const float *m = lane_means(k), *within = m + next, *pivot = m + 2 * next;
                 double inside = 0, between = 0;
                 for (int i = 0; i < chunks[k].images; i++) {
                     inside += within[i];
-                    between += (m[i] - mean) * (m[i] - mean);
+                    const double off = (double)pivot[i] + m[i] - mean;
+                    between += off * off;
                 }
                 squares += inside + between * (double)chunks[k].vectors;
             }

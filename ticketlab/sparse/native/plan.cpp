@@ -355,7 +355,7 @@ class Builder {
             for (const Sweep &s : l.backward) back += chunks(s);
             most = std::max({most, chunks(l.forward), back, l.spec.outputs * blocks()});
         }
-        net_.partial_ = Buffer(most * 2 * net_.kernels_.lanes);
+        net_.partial_ = Buffer(most * kSums * net_.kernels_.lanes);
         net_.live_ = Buffer(2 * net_.kernels_.lanes);
     }
 
