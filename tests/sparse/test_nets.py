@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sparse.reference import gradients
+from ticketlab.errors import InputError
 from ticketlab.models.conv import conv
 from ticketlab.models.mlp import mlp
 from ticketlab.models.resnet import resnet14_slim
@@ -212,3 +213,19 @@ def test_nan_and_infinity_pass_as_in_torch() -> None:
     # Lanes that hold no image repeat one that is there: they bring in no NaN of their own.
     sparse.load(model.state_dict())
     assert math.isfinite(sparse.net.step(*batch(sparse.net.shape, n=33), 0.1))
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_net_that_only_answers_gives_the_same_answers(name: str) -> None:
+    sparse, model, mask = loaded(name)
+    for step in range(2):
+        sparse.net.step(*batch(sparse.net.shape, seed=step), 0.05)
+    asked = SparseModel(model, mask, sparse.net.shape, 40, training=False)
+    asked.load({**model.state_dict(), **sparse.read(), **sparse.buffers()})
+    x, y = batch(sparse.net.shape)
+    assert torch.equal(asked.net.forward(x), sparse.net.forward(x))
+    assert {which for _, which in asked.choices} == {"forward"}
+    with pytest.raises(InputError, match="not for training"):
+        asked.net.step(x, y, 0.1)
+    with pytest.raises(InputError, match="not for training"):
+        asked.net.choose(0, "weight_gradient", sparse.net.choice(0, "weight_gradient"))

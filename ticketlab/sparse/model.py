@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ticketlab.sparse.net import PASSES, Choice, Kind, Net, Norm, Part
+from ticketlab.sparse.net import Choice, Kind, Net, Norm, Part
 from ticketlab.sparse.trace import Step, traced
 
 
@@ -20,6 +20,7 @@ class SparseModel:
         mask: True where a weight lives; layers that it does not name are dense.
         shape: of one input.
         batch: the most inputs of a step.
+        training: whether it is to be trained, or only asked.
         choices: how each pass of each layer runs (``choices`` of another model); None takes the usual ones.
 
     Raises:
@@ -35,9 +36,10 @@ class SparseModel:
         *,
         choices: Mapping[tuple[int, str], Choice] | None = None,
         instructions: str | None = None,
+        training: bool = True,
     ) -> None:
         self.steps = traced(model)
-        self.net = Net(shape, batch, instructions=instructions)
+        self.net = Net(shape, batch, instructions=instructions, training=training)
         modules = dict(model.named_modules())
         # Layer of the net and part of it, by the parameter's name.
         self._parameters: dict[str, tuple[int, Part]] = {}
@@ -84,7 +86,7 @@ class SparseModel:
     @property
     def choices(self) -> dict[tuple[int, str], Choice]:
         """How each pass of each layer runs; another model of the same mask given these computes the same bits."""
-        return {(layer, which): self.net.choice(layer, which) for layer in self.net.layers for which in PASSES}
+        return {(layer, which): self.net.choice(layer, which) for layer in self.net.layers for which in self.net.passes}
 
     def load(self, weights: Mapping[str, Tensor], momentum: Mapping[str, Tensor] | None = None) -> None:
         """Take a state dict, and the momentum of its parameters (zero where there is none)."""

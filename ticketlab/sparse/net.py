@@ -61,6 +61,7 @@ class Net:
         shape: of one input, (C, H, W) or (features,).
         batch: the most inputs of a step.
         instructions: "plain", "avx2" or "avx512"; None takes TICKETLAB_SPARSE_LEVEL, else the widest there is.
+        training: whether ``backward`` is to work; a net that only answers takes less than half the memory.
         input_gradient: whether ``input_gradient`` is to work.
 
     Raises:
@@ -68,17 +69,26 @@ class Net:
     """
 
     def __init__(
-        self, shape: Sequence[int], batch: int, *, instructions: str | None = None, input_gradient: bool = False
+        self,
+        shape: Sequence[int],
+        batch: int,
+        *,
+        instructions: str | None = None,
+        training: bool = True,
+        input_gradient: bool = False,
     ) -> None:
         if len(shape) not in (1, 3) or min(shape, default=0) < 1 or batch < 1:
             raise InputError(f"asked for a sparse net on {batch} inputs of shape {tuple(shape)}: got no (C, H, W).")
         self.instructions = level(instructions)
         self.shape = tuple(shape)
         self.batch = batch
+        # The passes that a choice can be made for.
+        self.passes = PASSES if training else PASSES[:1]
         self._library = library()
         self._handle = c_void_p()
-        sizes = (*shape, 1, 1) if len(shape) == 1 else shape
-        self._library.call("new", LEVELS.index(self.instructions), batch, *sizes, input_gradient, byref(self._handle))
+        sizes = (c_int * 3)(*shape, *((1, 1) if len(shape) == 1 else ()))
+        made = (LEVELS.index(self.instructions), batch, sizes, training, input_gradient, byref(self._handle))
+        self._library.call("new", *made)
         weakref.finalize(self, self._library.free, self._handle)
         # Of each layer, None for an average pool.
         self._masks: list[Tensor | None] = []

@@ -20,7 +20,7 @@ from ticketlab.data import cache
 from ticketlab.errors import InputError
 from ticketlab.packing import write_atomically
 from ticketlab.sparse.build import built
-from ticketlab.sparse.net import PASSES, SHAPES, Choice, Net
+from ticketlab.sparse.net import SHAPES, Choice, Net
 
 _BLOCKS = (0, 16, 32, 64, 128)
 # Another choice than the usual one must be this much faster: noise should not decide what bits come out.
@@ -34,7 +34,7 @@ def tune(net: Net) -> dict[tuple[int, str], Choice]:
     """
     found = {}
     for layer in net.layers:
-        for which in PASSES:
+        for which in net.passes:
             choice = _known(net, layer, which)
             if choice is None or not net.possible(layer, which, choice):
                 choice = _measured(net, layer, which)

@@ -192,6 +192,7 @@ void Net::average(Layer &l, bool back) {
 
 void Net::forward(const float *x, int images, bool training) {
     check_built(true);
+    if (training && !trains_) throw Refused("asked for a pass in training, got a network that is not for training");
     set_images(images);
     pack(x);
     for (Layer &l : layers) {

@@ -107,7 +107,7 @@ struct Layer {
 
 class Net {
   public:
-    Net(const Kernels &kernels, int batch, int channels, int height, int width, bool input_gradient);
+    Net(const Kernels &kernels, int batch, int channels, int height, int width, bool trains, bool input_gradient);
 
     int add_layer(const LayerSpec &spec);
     int add_average(int in);
@@ -161,6 +161,7 @@ class Net {
 
     const Kernels &kernels_;
     const int batch_;
+    const bool trains_;
     int images_ = 0, blocks_ = 0;
     bool built_ = false;
     // What the buffers hold: activations of a training pass, the gradient of the output, all gradients.

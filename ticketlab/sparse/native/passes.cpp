@@ -91,6 +91,7 @@ void Net::list(Layer &l, Pass pass) {
 void Net::choose(int i, Pass pass, Choice c) {
     check_built(true);
     Layer &l = layer(i);
+    if (!trains_ && pass != kForward) throw Refused("asked for a gradient's tiles, got a network that is not for training");
     if (!possible(i, pass, c))
         throw Refused("asked for tile " + std::to_string(c.shape) + " in layer " + std::to_string(i) +
                       ", got a map or an instruction set that it does not fit");
@@ -155,8 +156,9 @@ void Net::run_alone(int i, Pass pass) {
     check_built(true);
     Layer &l = layer(i);
     if (l.average) throw Refused("asked to run a convolution, got an average pool");
+    if (!trains_ && pass != kForward) throw Refused("asked for a gradient, got a network that is not for training");
     set_images(batch_);
-    if (pass == kForward) convolve(l, true);
+    if (pass == kForward) convolve(l, trains_);
     if (pass == kInputGradient && l.input_wanted) input_gradient(l);
     if (pass == kWeightGradient) weight_gradient(l);
 }

@@ -52,14 +52,14 @@ std::pair<Axis, Axis> axes(const Layer &l, const Geometry &in) {
 
 }  // namespace
 
-Net::Net(const Kernels &kernels, int batch, int channels, int height, int width, bool input_gradient)
-    : kernels_(kernels), batch_(batch) {
+Net::Net(const Kernels &kernels, int batch, int channels, int height, int width, bool trains, bool input_gradient)
+    : kernels_(kernels), batch_(batch), trains_(trains) {
     if (batch < 1 || channels < 1 || height < 1 || width < 1)
         throw Refused("asked for a batch of " + std::to_string(batch) + " inputs of " + std::to_string(channels) + " x " +
                       std::to_string(height) + " x " + std::to_string(width) + ", got a size below 1");
     Tensor input;
     input.geometry = {channels, height, width, 0, kernels.lanes};
-    input.wanted = input_gradient;
+    input.wanted = trains && input_gradient;
     tensors.push_back(std::move(input));
 }
 
@@ -88,7 +88,7 @@ int Net::add_average(int in) {
     Tensor out;
     out.geometry = {tensor(in).geometry.channels, 1, 1, 0, kernels_.lanes};
     out.producer = (int)layers.size();
-    out.wanted = true;
+    out.wanted = trains_;
     tensors.push_back(std::move(out));
     layers.push_back(std::move(l));
     return layers.back().out;
@@ -158,7 +158,7 @@ int Net::add_layer(const LayerSpec &given) {
     else if (!s.pool)
         out.slope = s.relu ? Epilogue::kSlopePlainByA : Epilogue::kSlopePlain;
     out.producer = (int)layers.size();
-    out.wanted = true;
+    out.wanted = trains_;
     // The taps are found when the borders are known; until then the places of the weights are kept in them.
     l.forward.taps.reserve(s.kept);
     const long window = (long)s.kernel[0] * s.kernel[1], row = l.inputs / s.groups * window;
@@ -183,7 +183,7 @@ class Builder {
         for (Layer &l : net_.layers)
             if (!l.average) taps(l);
         memory();
-        way_back();
+        if (net_.trains_) way_back();
         sums();
     }
 
@@ -276,7 +276,7 @@ class Builder {
     void memory() {
         for (Tensor &t : net_.tensors) t.a = Buffer(blocks() * t.geometry.block());
         for (Layer &l : net_.layers)
-            if (l.has_z()) l.z = Buffer(blocks() * l.z_geometry.block());
+            if (net_.trains_ ? l.has_z() : l.spec.pool != 0) l.z = Buffer(blocks() * l.z_geometry.block());
     }
 
     // Gradient buffers are lent and given back; each keeps its shape, as its border must stay zero.
@@ -372,7 +372,8 @@ void Net::build() {
     set_images(batch_);
     for (int i = 0; i < (int)layers.size(); i++) {
         if (layers[i].average) continue;
-        for (Pass p : {kForward, kInputGradient, kWeightGradient}) choose(i, p, usual(i, p));
+        for (Pass p : {kForward, kInputGradient, kWeightGradient})
+            if (trains_ || p == kForward) choose(i, p, usual(i, p));
     }
 }
 
