@@ -66,7 +66,11 @@ def test_a_compiler_that_is_not_there_or_fails_is_said(tiny: Path, monkeypatch: 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="no owners here")
 def test_a_library_that_others_may_write_is_not_loaded(tiny: Path) -> None:
     needs_compiler()
-    file = build.built(["-DANSWER=42"])
+    mask = os.umask(0o002)
+    try:
+        file = build.built(["-DANSWER=42"])
+    finally:
+        os.umask(mask)
     for path in (file, file.parent):
         before = path.stat().st_mode
         path.chmod(0o777)

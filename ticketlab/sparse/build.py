@@ -100,6 +100,8 @@ def _compile(compiler: str, commands: list[list[str]], extra: Sequence[str], fil
                 list(pool.map(run, commands))
             objects = [str(Path(folder) / command[-1]) for command in commands]
             run([compiler, "-shared", "-pthread", *extra, *objects, "-o", "sparse.so"])
+            # Under a umask that lets the group write, this would be refused when it is loaded.
+            os.chmod(Path(folder) / "sparse.so", 0o755)
             os.replace(Path(folder) / "sparse.so", file)
     except OSError as error:
         raise InputError(f"asked to compile the native sparse kernels into {file.parent}, got: {error}") from error

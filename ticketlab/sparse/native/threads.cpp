@@ -97,12 +97,15 @@ class Pool {
     std::condition_variable wake_;
 };
 
-// Never freed: its threads may outlive whatever would free it, and those of a forked process's parent are not there.
+// Never freed: its threads may outlive whatever would free it. A forked process finds its parent's, without the threads
+// and perhaps with a locked mutex, and makes its own; so no mutex may guard the making.
 Pool *pool() {
-    static std::mutex making;
-    static Pool *held = nullptr;
-    std::lock_guard<std::mutex> lock(making);
-    if (!held || held->process != getpid()) held = new Pool;
+    static std::atomic<Pool *> shared{nullptr};
+    Pool *held = shared;
+    if (held && held->process == getpid()) return held;
+    Pool *made = new Pool;
+    if (shared.compare_exchange_strong(held, made)) return made;
+    delete made;
     return held;
 }
 
