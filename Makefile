@@ -33,11 +33,11 @@ test-slow: .venv/ready ## the long tests too
 
 # The compiler runs before its sanitizers' libraries are loaded into everything.
 SANITIZED := CXX=g++ TICKETLAB_CXXFLAGS="-O1 -fsanitize=address,undefined -fno-sanitize=null,alignment -fno-sanitize-recover=undefined -Wall -Wextra -Werror"
+RUNTIMES = $(shell for name in libasan.so libubsan.so libstdc++.so.6; do g++ -print-file-name=$$name; done)
 
 sanitize: .venv/ready ## the native kernels' tests under AddressSanitizer and UBSan (minutes, to compile)
 	@$(SANITIZED) $(BIN)/python -c 'from ticketlab.sparse.build import built; built()'
-	@$(SANITIZED) LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so) \
-		$$(g++ -print-file-name=libstdc++.so.6)" ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=8 \
+	@$(SANITIZED) LD_PRELOAD="$(RUNTIMES)" ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=8 \
 		$(BIN)/python -m pytest -q tests/sparse $(ARGS)
 
 bench: .venv/ready ## every benchmark in one table, with the targets (20 minutes; leave the machine alone)
