@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-slow chaos fuzz check bench results clean help
+.PHONY: demo test test-slow chaos fuzz sanitize check bench results clean help
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile
@@ -36,6 +36,15 @@ chaos: .venv/ready ## kill, damage, interrupt and fill the disk, 200 rounds (20 
 
 fuzz: .venv/ready ## 100,000 damaged files for everything that reads files (10 minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --inputs 100000 $(ARGS)
+
+# The compiler runs before its sanitizers' libraries are loaded into everything.
+SANITIZED := CXX=g++ TICKETLAB_CXXFLAGS="-O1 -fsanitize=address,undefined -fno-sanitize=null,alignment -fno-sanitize-recover=undefined -Wall -Wextra -Werror"
+RUNTIMES = $(shell for name in libasan.so libubsan.so libstdc++.so.6; do g++ -print-file-name=$$name; done)
+
+sanitize: .venv/ready ## the native kernels' tests under AddressSanitizer and UBSan (minutes, to compile)
+	@$(SANITIZED) $(BIN)/python -c 'from ticketlab.sparse.build import built; built()'
+	@$(SANITIZED) LD_PRELOAD="$(RUNTIMES)" ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=8 \
+		$(BIN)/python -m pytest -q tests/sparse $(ARGS)
 
 bench: .venv/ready ## every benchmark in one table, with the targets (20 minutes; leave the machine alone)
 	@$(BIN)/python benchmarks/support/table.py

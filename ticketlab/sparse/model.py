@@ -1,0 +1,109 @@
+"""A torch model as a sparse net: the same names, the same mathematics, the cost of what its mask keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ticketlab.sparse.net import Choice, Kind, Net, Norm, Part
+from ticketlab.sparse.trace import Step, traced
+
+
+class SparseModel:
+    """One ticket, to be trained or asked on the sparse kernels.
+
+    Args:
+        model: the architecture; its weights are not used. The model is not changed.
+        mask: True where a weight lives; layers that it does not name are dense.
+        shape: of one input.
+        batch: the most inputs of a step.
+        training: whether it is to be trained, or only asked.
+        choices: how each pass of each layer runs (``choices`` of another model); None takes the usual ones.
+
+    Raises:
+        InputError: no native kernels here, a layer that they do not know, a mask that does not fit.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        mask: Mapping[str, Tensor],
+        shape: Sequence[int],
+        batch: int,
+        *,
+        choices: Mapping[tuple[int, str], Choice] | None = None,
+        instructions: str | None = None,
+        training: bool = True,
+    ) -> None:
+        self.steps = traced(model)
+        self.net = Net(shape, batch, instructions=instructions, training=training)
+        modules = dict(model.named_modules())
+        # Layer of the net and part of it, by the parameter's name.
+        self._parameters: dict[str, tuple[int, Part]] = {}
+        self._norms: dict[str, int] = {}
+        for number, step in enumerate(self.steps):
+            if step.module is None:
+                self.net.average(step.source)
+            else:
+                self._add(number, step, modules, mask)
+        self.net.build()
+        for (layer, which), choice in (choices or {}).items():
+            self.net.choose(layer, which, choice)
+
+    def _add(self, number: int, step: Step, modules: Mapping[str, nn.Module], mask: Mapping[str, Tensor]) -> None:
+        name = step.module or ""
+        module = cast("nn.Conv2d | nn.Linear", modules[name])
+        weight, bias = f"{name}.weight", module.bias is not None
+        kept = mask.get(weight)
+        norm = None
+        self._parameters[weight] = (number, "weight")
+        if bias:
+            self._parameters[f"{name}.bias"] = (number, "bias")
+        if step.norm is not None:
+            held = cast(nn.BatchNorm2d, modules[step.norm])
+            norm = Norm(held.eps, cast(float, held.momentum), held.affine)
+            self._norms[step.norm] = number
+            if held.affine:
+                self._parameters[f"{step.norm}.weight"] = (number, "gamma")
+                self._parameters[f"{step.norm}.bias"] = (number, "beta")
+        more: dict[str, object] = {}
+        if isinstance(module, nn.Conv2d):
+            more = {key: getattr(module, key) for key in ("stride", "padding", "dilation", "groups")}
+        self.net.layer(
+            step.source,
+            torch.ones(module.weight.shape, dtype=torch.bool) if kept is None else kept,
+            bias=bias,
+            norm=norm,
+            residual=step.residual,
+            relu=step.relu,
+            pool=step.pool,
+            **more,  # type: ignore[arg-type]
+        )
+
+    @property
+    def choices(self) -> dict[tuple[int, str], Choice]:
+        """How each pass of each layer runs; another model of the same mask given these computes the same bits."""
+        return {(layer, which): self.net.choice(layer, which) for layer in self.net.layers for which in self.net.passes}
+
+    def load(self, weights: Mapping[str, Tensor], momentum: Mapping[str, Tensor] | None = None) -> None:
+        """Take a state dict, and the momentum of its parameters (zero where there is none)."""
+        for name, (layer, part) in self._parameters.items():
+            self.net.write(layer, part, weights[name])
+            held = (momentum or {}).get(name)
+            self.net.write(layer, part, torch.zeros_like(weights[name]) if held is None else held, "momentum")
+        for name, layer in self._norms.items():
+            self.net.set_statistics(layer, weights[f"{name}.running_mean"], weights[f"{name}.running_var"])
+
+    def read(self, kind: Kind = "value") -> dict[str, Tensor]:
+        """All parameters, their momentum or their gradients by name; zeros where weights are pruned."""
+        return {name: self.net.read(layer, part, kind) for name, (layer, part) in self._parameters.items()}
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Running statistics by name; how many batches they saw is left to the caller."""
+        found = {}
+        for name, layer in self._norms.items():
+            found[f"{name}.running_mean"], found[f"{name}.running_var"] = self.net.statistics(layer)
+        return found

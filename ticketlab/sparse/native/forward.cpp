@@ -1,0 +1,215 @@
+// The forward pass, in training and with fixed statistics.
+#include <algorithm>
+#include <cmath>
+
+#include "net.hpp"
+#include "threads.hpp"
+
+namespace sparse {
+
+// Images into blocks. Lanes without an image repeat the block's first one: what they hold is then as finite as what
+// others hold, and their zero gradients count nowhere.
+void Net::pack(const float *x) {
+    const Geometry &g = tensors[0].geometry;
+    const long plane = (long)g.height * g.width;
+    float *to = tensors[0].a.data() + g.first();
+    parallel(threads, blocks_ * g.channels, [&](int turn) {
+        const int block = turn / g.channels, c = turn % g.channels;
+        for (int lane = 0; lane < g.lanes; lane++) {
+            const long image = block * g.lanes + (lane < images_of(block) ? lane : 0);
+            const float *from = x + (image * g.channels + c) * plane;
+            float *first = to + block * g.block() + c * g.channel() + lane;
+            for (int y = 0; y < g.height; y++)
+                for (int i = 0; i < g.width; i++) first[y * g.row() + (long)i * g.lanes] = from[y * g.width + i];
+        }
+    });
+}
+
+void Net::unpack(int number, bool of_gradient, float *to) const {
+    check_built(true);
+    const Tensor &t = this->tensor(number);
+    // Other tensors' gradients share their memory with later ones.
+    if (of_gradient && (!has_gradients_ || !t.wanted || number != 0))
+        throw Refused("asked for an input gradient, got no way back before it that kept one");
+    const Geometry &g = t.geometry;
+    const float *from = (of_gradient ? gradient(number) : t.a.data()) + g.first();
+    for (long image = 0; image < images_; image++)
+        for (int c = 0; c < g.channels; c++)
+            for (int y = 0; y < g.height; y++)
+                for (int x = 0; x < g.width; x++)
+                    *to++ = from[image / g.lanes * g.block() + c * g.channel() + y * g.row() + (long)x * g.lanes +
+                                 image % g.lanes];
+}
+
+void Net::sweep(const std::vector<Sweep *> &sweeps, const ConvArguments &common) {
+    struct Turn {
+        int sweep, chunk, part;
+        long place;
+    };
+    std::vector<Turn> turns;
+    std::vector<ConvArguments> arguments;
+    long place = 0;
+    for (size_t s = 0; s < sweeps.size(); s++) {
+        const Sweep &w = *sweeps[s];
+        ConvArguments a = common;
+        a.out_offset = w.out_offset.data();
+        a.in_block = w.pitch.in_block, a.in_row = w.pitch.in_row, a.in_pixel = w.pitch.in_pixel;
+        a.out_block = w.pitch.out_block, a.out_row = w.pitch.out_row, a.out_pixel = w.pitch.out_pixel;
+        a.lists = w.lists.view();
+        arguments.push_back(a);
+        for (size_t c = 0; c < w.tiling.chunks.size(); c++, place++)
+            for (int p = 0; p < w.lists.parts(); p++) turns.push_back({(int)s, (int)c, p, place});
+    }
+    parallel(threads, (int)turns.size(), [&](int i) {
+        const Turn &t = turns[i];
+        const Sweep &w = *sweeps[t.sweep];
+        const Chunk &c = w.tiling.chunks[t.chunk];
+        kernels_.convolve(arguments[t.sweep], w.tiling.tiles.data() + c.begin, c.end - c.begin, w.lists.part(t.part),
+                          partial_.data() + t.place * kSums * w.out_offset.size() * kernels_.lanes);
+    });
+}
+
+void Net::convolve(Layer &l, bool training) {
+    const Tensor &to = tensors[l.out];
+    ConvArguments a{};
+    a.in = tensors[l.in].a.data();
+    a.out = l.has_z() ? l.z.data() : to.a.data();
+    a.epilogue = l.has_z() ? (l.norm() && training ? Epilogue::kStatistics : Epilogue::kStore) : Epilogue::kAffine;
+    // With fixed statistics nothing needs z itself.
+    if (!training && !l.spec.pool) {
+        a.out = to.a.data();
+        a.epilogue = Epilogue::kAffine;
+    }
+    a.channel = {l.scale.data(), l.shift.data(), l.mean.data()};
+    if (l.residual >= 0) a.residual = tensors[l.residual].a.data();
+    a.relu = l.spec.relu;
+    sweep({&l.forward}, a);
+}
+
+// Mean and variance of all images from those of each chunk and lane, in double precision.
+void Net::statistics(Layer &l) {
+    const int channels = l.spec.outputs, lanes = kernels_.lanes;
+    const std::vector<Chunk> &chunks = l.forward.tiling.chunks;
+    const double count = (double)images_ * l.z_geometry.height * l.z_geometry.width;
+    if (count < 2)
+        throw Refused("asked for batch statistics, got one value for each channel: train on more than one input");
+    constexpr int kChannels = 16;
+    parallel(threads, (channels + kChannels - 1) / kChannels, [&](int turn) {
+        for (int c = turn * kChannels; c < std::min(channels, (turn + 1) * kChannels); c++) {
+            const auto lane_means = [&](size_t k) { return partial_.data() + (k * kSums * channels + c) * lanes; };
+            const long next = (long)channels * lanes;
+            double mean = 0;
+            for (size_t k = 0; k < chunks.size(); k++) {
+                const float *m = lane_means(k), *pivot = m + 2 * next;
+                double sum = 0;
+                for (int i = 0; i < chunks[k].images; i++) sum += (double)pivot[i] + m[i];
+                mean += sum * (double)chunks[k].vectors;
+            }
+            mean /= count;
+            double squares = 0;
+            for (size_t k = 0; k < chunks.size(); k++) {
+                const float *m = lane_means(k), *within = m + next, *pivot = m + 2 * next;
+                double inside = 0, between = 0;
+                for (int i = 0; i < chunks[k].images; i++) {
+                    inside += within[i];
+                    const double off = (double)pivot[i] + m[i] - mean;
+                    between += off * off;
+                }
+                squares += inside + between * (double)chunks[k].vectors;
+            }
+            const double variance = squares / count;
+            l.inverse[c] = 1.0 / std::sqrt(variance + l.spec.eps);
+            l.mean[c] = (float)mean;
+            l.rest[c] = mean - l.mean[c];
+            const double scale = l.gamma.value[c] * l.inverse[c];
+            l.scale[c] = (float)scale;
+            l.shift[c] = (float)(l.beta.value[c] - scale * l.rest[c]);
+            // The convolution's bias moves the mean, and nothing else: it is left out of z.
+            const double m = l.spec.momentum, seen = mean + (l.spec.bias ? l.bias.value[c] : 0.0f);
+            l.running_mean[c] = (float)((1 - m) * l.running_mean[c] + m * seen);
+            l.running_var[c] = (float)((1 - m) * l.running_var[c] + m * squares / (count - 1));
+        }
+    });
+}
+
+// What turns z into the activation when it is known beforehand: the bias, or fixed statistics.
+void Net::fixed_statistics(Layer &l) {
+    for (int c = 0; c < l.spec.outputs; c++) {
+        const double bias = l.spec.bias ? l.bias.value[c] : 0.0f;
+        const double scale = l.norm() ? l.gamma.value[c] / std::sqrt(l.running_var[c] + l.spec.eps) : 1.0;
+        l.mean[c] = 0.0f;
+        l.scale[c] = (float)scale;
+        l.shift[c] = (float)(l.norm() ? l.beta.value[c] + (bias - l.running_mean[c]) * scale : bias);
+    }
+}
+
+PlaneArguments Net::planes(const Layer &l) const {
+    const Tensor &t = tensors[l.out];
+    const Geometry &z = l.z_geometry, &a = t.geometry;
+    PlaneArguments p{};
+    p.z = l.z.data();
+    p.a = t.a.data();
+    p.g = t.gradient >= 0 ? gradient(l.out) : nullptr;
+    p.dz = l.dz >= 0 ? gradients_[l.dz].data() : nullptr;
+    p.residual = l.residual >= 0 ? tensors[l.residual].a.data() : nullptr;
+    p.channel = {l.scale.data(), l.shift.data(), l.mean.data()};
+    p.height = z.height, p.width = z.width;
+    p.out_height = a.height, p.out_width = a.width;
+    p.z_row = z.row(), p.z_channel = z.channel(), p.z_block = z.block(), p.z_first = z.first();
+    p.a_row = a.row(), p.a_channel = a.channel(), p.a_block = a.block(), p.a_first = a.first();
+    p.relu = l.spec.relu, p.pool = l.spec.pool;
+    return p;
+}
+
+void Net::each_plane(int channels, const std::function<void(int, Range)> &work) const {
+    const int parts = std::max(1, std::min(channels, kChunks / blocks_));
+    parallel(threads, blocks_ * parts, [&](int turn) {
+        const int part = turn % parts;
+        work(turn / parts, {int((long)channels * part / parts), int((long)channels * (part + 1) / parts)});
+    });
+}
+
+void Net::average(Layer &l, bool back) {
+    const Geometry &map = tensors[l.in].geometry;
+    AverageArguments a{};
+    a.height = map.height, a.width = map.width;
+    a.in_row = map.row(), a.in_channel = map.channel(), a.in_first = map.first();
+    a.add = l.input_adds;
+    const long narrow = tensors[l.out].geometry.block();
+    each_plane(map.channels, [&](int block, Range channels) {
+        AverageArguments mine = a;
+        if (back) {
+            mine.in = gradient(l.out) + block * narrow;
+            mine.out = gradient(l.in) + block * map.block();
+            kernels_.spread(mine, channels);
+        } else {
+            mine.in = tensors[l.in].a.data() + block * map.block();
+            mine.out = tensors[l.out].a.data() + block * narrow;
+            kernels_.average(mine, channels);
+        }
+    });
+}
+
+void Net::forward(const float *x, int images, bool training) {
+    check_built(true);
+    if (training && !trains_) throw Refused("asked for a pass in training, got a network that is not for training");
+    set_images(images);
+    pack(x);
+    for (Layer &l : layers) {
+        if (l.average) {
+            average(l, false);
+            continue;
+        }
+        const bool measured = training && l.norm();
+        if (!measured) fixed_statistics(l);
+        convolve(l, training);
+        if (measured) statistics(l);
+        if (measured || l.spec.pool) {
+            const PlaneArguments p = planes(l);
+            each_plane(l.spec.outputs, [&](int block, Range channels) { kernels_.finish(p, block, channels); });
+        }
+    }
+    has_forward_ = training;
+}
+
+}  // namespace sparse

@@ -1,0 +1,166 @@
+// How each pass of each layer runs: tile, channel block, shared lists or not.
+#include <algorithm>
+
+#include "net.hpp"
+
+namespace sparse {
+namespace {
+
+// Fewer turns than this leave threads without work, also where one of them comes late.
+constexpr int kTurns = 16;
+// Pixels of a box of the near-dense weight gradient: four channels of gradients stay in the first-level cache.
+constexpr int kBoxPixels = 64;
+// The share of weights from which on channels do better with a common list. Below it most of a shared list's products are with
+// zeros.
+constexpr double kNearDense = 0.6;
+// The density below which the loops around the taps cost as much as the taps.
+constexpr double kFewTaps = 0.05;
+// Taps of a channel in one block, below which the loop around them costs more than the cache saves.
+constexpr double kTapsOfBlock = 10;
+
+}  // namespace
+
+Extent Net::extent(int height, int width) const {
+    return {height, width, blocks_, images_of(blocks_ - 1), kernels_.lanes};
+}
+
+void Net::set_images(int images) {
+    if (images < 1 || images > batch_)
+        throw Refused("asked for " + std::to_string(images) + " inputs, got a network for 1 to " + std::to_string(batch_));
+    has_forward_ = has_output_gradient_ = has_gradients_ = false;
+    if (images == images_) return;
+    images_ = images;
+    blocks_ = (images + kernels_.lanes - 1) / kernels_.lanes;
+    float *live = live_.data();
+    for (int i = 0; i < kernels_.lanes; i++) {
+        live[i] = 1.0f;
+        live[kernels_.lanes + i] = i < images_of(blocks_ - 1) ? 1.0f : 0.0f;
+    }
+    for (Layer &l : layers)
+        if (!l.average)
+            for (Pass p : {kForward, kInputGradient, kWeightGradient}) tile(l, p);
+}
+
+void Net::tile(Layer &l, Pass pass) {
+    const Choice &c = l.choice[pass];
+    const int registers = c.quad ? kernels_.quad_registers : kernels_.registers;
+    const auto cut = [&](const Sweep &s, int chunks) {
+        const bool runs_only = s.pitch.in_pixel > 2L * kernels_.lanes;
+        return tiled(c.shape, extent(s.height, s.width), s.pitch, registers, runs_only, chunks);
+    };
+    if (pass == kForward) {
+        l.forward.tiling = cut(l.forward, kChunks);
+    } else if (pass == kInputGradient) {
+        for (Sweep &s : l.backward) s.tiling = cut(s, kChunks);
+    } else {
+        const Sweep &s = l.forward;
+        l.weight_tiling = {};
+        l.weight_boxes.clear();
+        if (c.quad)
+            l.weight_boxes = boxed(extent(s.height, s.width), s.pitch, kBoxPixels);
+        else
+            l.weight_tiling = cut(s, kWeightChunks);
+    }
+}
+
+void Net::list(Layer &l, Pass pass) {
+    const Choice &c = l.choice[pass];
+    const int width = c.quad ? kQuad : 1;
+    const auto parts = [&](int tiles, int outputs) {
+        const int wanted = (kTurns + tiles - 1) / std::max(tiles, 1);
+        return std::max(1, std::min(wanted, outputs / width / 8));
+    };
+    const int outputs = l.spec.outputs;
+    if (pass == kForward) {
+        const int tiles = (int)l.forward.tiling.tiles.size();
+        l.forward.lists = Lists(l.forward.taps, outputs, l.inputs, c.block, width, parts(tiles, outputs));
+    } else if (pass == kInputGradient) {
+        for (Sweep &s : l.backward) {
+            const int tiles = (int)s.tiling.tiles.size();
+            s.lists = Lists(s.taps, l.inputs, outputs, c.block, width, parts(tiles, l.inputs));
+        }
+    } else {
+        const int chunks = c.quad ? (int)l.weight_boxes.size() : (int)l.weight_tiling.tiles.size();
+        l.weight_lists = Lists(l.forward.taps, outputs, l.inputs, c.quad ? 0 : c.block, width,
+                               parts(std::min(chunks, kWeightChunks), outputs), c.quad ? kernels_.quad_taps : 1);
+        const size_t needed = (size_t)l.weight_lists.values() * kWeightChunks;
+        if (needed > weight_partial_.size()) weight_partial_ = Buffer(needed);
+    }
+}
+
+void Net::choose(int i, Pass pass, Choice c) {
+    check_built(true);
+    Layer &l = layer(i);
+    if (!trains_ && pass != kForward) throw Refused("asked for a gradient's tiles, got a network that is not for training");
+    if (!possible(i, pass, c))
+        throw Refused("asked for tile " + std::to_string(c.shape) + " in layer " + std::to_string(i) +
+                      ", got a map or an instruction set that it does not fit");
+    const int images = images_;
+    // Lists are cut for the full batch, so that a smaller one is summed in the same order.
+    set_images(batch_);
+    l.choice[pass] = c;
+    tile(l, pass);
+    list(l, pass);
+    set_images(images);
+    refresh(l);
+}
+
+bool Net::possible(int i, Pass pass, Choice c) const {
+    const Layer &l = layers.at(i);
+    if (l.average || c.shape < 0 || c.shape >= kShapeCount || c.block < 0) return false;
+    const Sweep &s = pass == kInputGradient && !l.backward.empty() ? l.backward[0] : l.forward;
+    const Extent e{s.height, s.width, (batch_ + kernels_.lanes - 1) / kernels_.lanes,
+                   (batch_ - 1) % kernels_.lanes + 1, kernels_.lanes};
+    return fits(c.shape, e, c.quad ? kernels_.quad_registers : kernels_.registers,
+                s.pitch.in_pixel > 2L * kernels_.lanes);
+}
+
+Choice Net::usual(int i, Pass pass) const {
+    const Layer &l = layers.at(i);
+    const Sweep &s = pass == kInputGradient && !l.backward.empty() ? l.backward[0] : l.forward;
+    const double window = (double)l.spec.kernel[0] * l.spec.kernel[1];
+    const double all = (double)l.spec.outputs * l.inputs / l.spec.groups * window;
+    const double density = (double)l.spec.kept / all;
+    const int outputs = pass == kInputGradient ? l.inputs : l.spec.outputs;
+    Choice c;
+    c.quad = density > kNearDense && outputs >= kQuad;
+    // Smaller tiles leave room for more channels in the first-level cache. Larger ones share each list's overhead, and
+    // what the gradients do once for each tile, among more products.
+    const bool small = pass == kForward && density > kFewTaps;
+    const int most = c.quad ? kernels_.quad_registers : small ? std::min(8, kernels_.registers) : kernels_.registers;
+    double best = -1;
+    for (int shape = 0; shape < kShapeCount; shape++) {
+        c.shape = shape;
+        const Shape k = kShapes[shape];
+        if (k.vectors() > most || !possible(i, pass, c)) continue;
+        const double covered = (double)(s.height / k.rows * k.rows) * (s.width / k.columns * k.columns);
+        // Of tiles with as many pixels the one that spans fewer rows and columns reads fewer of them.
+        const double halo = (double)(k.rows + 2) * (k.columns + 2) * k.blocks / k.vectors();
+        const double merit = k.vectors() * covered / ((double)s.height * s.width) - 0.01 * halo;
+        if (merit > best) best = merit, c.block = shape;
+    }
+    c.shape = c.block;
+    const double taps = window * density / l.spec.groups;
+    const int block = std::max(pass == kWeightGradient ? 16 : 32, (int)(kTapsOfBlock / std::max(taps, 1e-6)));
+    c.block = c.quad ? 32 : std::min(block, 1 << 20) / 16 * 16;
+    return c;
+}
+
+void Net::refresh(Layer &l) {
+    if (l.average) return;
+    l.forward.lists.refresh(l.weight.value.data(), threads);
+    for (Sweep &s : l.backward) s.lists.refresh(l.weight.value.data(), threads);
+}
+
+void Net::run_alone(int i, Pass pass) {
+    check_built(true);
+    Layer &l = layer(i);
+    if (l.average) throw Refused("asked to run a convolution, got an average pool");
+    if (!trains_ && pass != kForward) throw Refused("asked for a gradient, got a network that is not for training");
+    set_images(batch_);
+    if (pass == kForward) convolve(l, trains_);
+    if (pass == kInputGradient && l.input_wanted) input_gradient(l);
+    if (pass == kWeightGradient) weight_gradient(l);
+}
+
+}  // namespace sparse

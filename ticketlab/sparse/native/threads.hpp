@@ -1,0 +1,11 @@
+// Loops whose turns do not depend on each other, on a few threads.
+#pragma once
+#include <functional>
+
+namespace sparse {
+
+// Runs work(0) ... work(turns - 1) on at most `threads` threads, the caller's among them. Which thread takes which turn
+// is left to chance, so what a turn computes must not depend on it.
+void parallel(int threads, int turns, const std::function<void(int)> &work);
+
+}  // namespace sparse

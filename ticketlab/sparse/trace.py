@@ -1,0 +1,177 @@
+"""A torch model as the list of layers that the sparse kernels know, found by tracing it."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn import functional
+
+from ticketlab.errors import InputError
+
+_RELUS = (torch.relu, functional.relu, torch.relu_, "relu", "relu_")
+_ADDS = (operator.add, operator.iadd, torch.add, "add", "add_")
+_FLATTENS = (torch.flatten, "flatten")
+
+
+@dataclass
+class Step:
+    """One layer of the plan; tensors are numbered from 0, the input, in the order of the steps that give them.
+
+    Attributes:
+        source: the tensor it reads.
+        module: name of the convolution or linear layer; None is the mean over each map.
+        norm: name of the batch norm after it.
+        residual: the tensor added after that.
+        relu, pool: what comes last; pool is None, "floor" or "ceil".
+    """
+
+    source: int
+    module: str | None
+    norm: str | None = None
+    residual: int | None = None
+    relu: bool = False
+    pool: str | None = None
+
+
+def traced(model: nn.Module) -> tuple[Step, ...]:
+    """The model's layers in order: convolutions and linear layers with what follows each of them.
+
+    Raises:
+        InputError: it has something that the sparse kernels do not know; the message names it.
+    """
+    try:
+        graph = fx.symbolic_trace(model).graph
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        name = type(model).__name__
+        raise InputError(f"asked for a sparse {name}, got a model that cannot be traced: {first}") from error
+    return _Walk(model, dict(model.named_modules())).steps(graph)
+
+
+class _Walk:
+    def __init__(self, model: nn.Module, modules: dict[str, nn.Module]) -> None:
+        self._name = type(model).__name__
+        self._modules = modules
+        self._steps: list[Step] = []
+        # The tensor of each node.
+        self._of: dict[fx.Node, int] = {}
+
+    def steps(self, graph: fx.Graph) -> tuple[Step, ...]:
+        for node in graph.nodes:
+            if node.op == "placeholder":
+                if self._of:
+                    raise self._unknown("a second input")
+                self._of[node] = 0
+            elif node.op == "output":
+                if not isinstance(node.args[0], fx.Node) or self._of.get(node.args[0]) != len(self._steps):
+                    raise self._unknown("an output that its last layer does not give")
+            else:
+                self._of[node] = self._tensor(node)
+        if not self._steps:
+            raise self._unknown("no layer with weights")
+        return tuple(self._steps)
+
+    def _tensor(self, node: fx.Node) -> int:
+        if node.op == "call_module":
+            return self._module(node, str(node.target), self._modules[str(node.target)])
+        if node.op in ("call_function", "call_method"):
+            if node.target in _RELUS:
+                return self._relu(node)
+            if node.target in _ADDS and not {*node.kwargs} - {"other"}:
+                return self._add(node)
+            if node.target in _FLATTENS and _flattens(node):
+                return self._source(node)
+        raise self._unknown(f"{node.op.removeprefix('call_')} {getattr(node.target, '__name__', node.target)}")
+
+    def _module(self, node: fx.Node, name: str, module: nn.Module) -> int:
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            if isinstance(module, nn.Conv2d) and (module.padding_mode != "zeros" or isinstance(module.padding, str)):
+                raise self._unknown(f"padding {module.padding_mode} {module.padding} in {name}")
+            return self._new(Step(self._source(node), name))
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            if module.momentum is None or not module.track_running_stats:
+                raise self._unknown(f"batch norm without a momentum or running statistics in {name}")
+            step = self._open(node)
+            if step.norm is not None:
+                raise self._unknown(f"{name} after another batch norm")
+            step.norm = name
+            return self._of[node.all_input_nodes[0]]
+        if isinstance(module, nn.ReLU):
+            return self._relu(node)
+        if isinstance(module, nn.MaxPool2d):
+            return self._pool(node, name, module)
+        if isinstance(module, nn.AdaptiveAvgPool2d):
+            if module.output_size not in (1, (1, 1)):
+                raise self._unknown(f"an average pool to {module.output_size} in {name}")
+            return self._new(Step(self._source(node), None))
+        if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1):
+            return self._source(node)
+        if isinstance(module, nn.Identity) or (isinstance(module, nn.Dropout) and module.p == 0):
+            return self._source(node)
+        raise self._unknown(f"{type(module).__name__} in {name}")
+
+    def _relu(self, node: fx.Node) -> int:
+        source = self._source(node)
+        # A second ReLU changes nothing; the maximum and the ReLU may change places.
+        if source == 0 or not self._steps[source - 1].relu:
+            self._open(node, after_pool=True).relu = True
+        return source
+
+    def _pool(self, node: fx.Node, name: str, module: nn.MaxPool2d) -> int:
+        sizes = [value if isinstance(value, tuple) else (value, value) for value in (module.kernel_size, module.stride)]
+        if sizes != [(2, 2), (2, 2)] or module.padding not in (0, (0, 0)) or module.dilation not in (1, (1, 1)):
+            raise self._unknown(f"max-pooling other than 2x2 in {name}")
+        step = self._open(node, after_relu=True)
+        if step.residual is not None:
+            raise self._unknown(f"max-pooling after a sum in {name}")
+        step.pool = "ceil" if module.ceil_mode else "floor"
+        return self._source(node)
+
+    def _add(self, node: fx.Node) -> int:
+        inputs = [*node.args, *node.kwargs.values()]
+        if len(inputs) != 2 or not all(isinstance(i, fx.Node) for i in inputs):
+            raise self._unknown("a sum of something else than two tensors")
+        tensors = sorted(self._of[i] for i in inputs if isinstance(i, fx.Node))
+        last = next(i for i in inputs if isinstance(i, fx.Node) and self._of[i] == tensors[1])
+        step = self._steps[tensors[1] - 1] if tensors[1] else None
+        if step is None or tensors[0] == tensors[1] or not _free(step) or len(last.users) > 1:
+            raise self._unknown("a sum whose last part is no layer of its own")
+        step.residual = tensors[0]
+        return tensors[1]
+
+    def _open(self, node: fx.Node, *, after_relu: bool = False, after_pool: bool = False) -> Step:
+        """The layer that a node ends, if nothing else reads its output yet."""
+        before = node.all_input_nodes[0]
+        source = self._of[before]
+        what = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", node.target)
+        if source == 0 or len(before.users) > 1 or self._steps[source - 1].module is None:
+            raise self._unknown(f"{what} on something else than the only use of a layer")
+        step = self._steps[source - 1]
+        if (step.relu and not after_relu) or (step.pool and not after_pool):
+            raise self._unknown(f"{what} after a ReLU or a max-pooling")
+        if what in self._modules and isinstance(self._modules[str(what)], nn.BatchNorm2d) and step.residual is not None:
+            raise self._unknown(f"{what} after a sum")
+        return step
+
+    def _new(self, step: Step) -> int:
+        self._steps.append(step)
+        return len(self._steps)
+
+    def _source(self, node: fx.Node) -> int:
+        return self._of[node.all_input_nodes[0]]
+
+    def _unknown(self, what: str) -> InputError:
+        return InputError(f"asked for a sparse {self._name}, got {what}, which the sparse kernels do not know.")
+
+
+def _free(step: Step) -> bool:
+    return step.module is not None and step.residual is None and not step.relu and step.pool is None
+
+
+def _flattens(node: fx.Node) -> bool:
+    given: dict[str, Any] = dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False)) | dict(node.kwargs)
+    return bool(given.get("start_dim", 0) == 1 and given.get("end_dim", -1) == -1)
