@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sparse.reference import rounding
+from native.reference import rounding
 from ticketlab.sparse import Net, Norm
 
 CHANNELS = 6

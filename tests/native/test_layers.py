@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from sparse.reference import Case, rounding, run
+from native.reference import Case, rounding, run
 from ticketlab.sparse import Choice, Net
 from ticketlab.sparse.library import library
 from ticketlab.sparse.net import PASSES

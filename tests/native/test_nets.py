@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sparse.reference import gradients
+from native.reference import gradients
 from ticketlab.errors import InputError
 from ticketlab.models.conv import conv
 from ticketlab.models.mlp import mlp
