@@ -32,7 +32,7 @@ def ends_as(undisturbed: tuple[Bits, Any], folder: Path, jobs: int = 1) -> None:
 SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize(("jobs", "after"), [(1, 25), pytest.param(2, 3, marks=SLOW), (2, 25)])
+@pytest.mark.parametrize(("jobs", "after"), [(1, 25), pytest.param(2, 3, marks=SLOW), pytest.param(2, 25, marks=SLOW)])
 def test_a_killed_driver(tmp_path: Path, undisturbed: tuple[Bits, Any], jobs: int, after: int) -> None:
     log = tmp_path / "log"
     asked = {"FAULTY_LOG": str(log), "FAULTY_PAUSE": "0.002"}
