@@ -41,12 +41,21 @@ SCENARIOS = [
 
 
 def torchrun(processes: int, script: Path, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """A script under torchrun, on a free port of this machine, without any other network."""
+    """A script under torchrun, on a free port of this machine, without any other network.
+
+    Every rank prints into a file of its own (`printed`): on one pipe their words would mix.
+    """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+    command += ["--log-dir", str(folder / "logs"), "--redirects", "1"]
     command += [f"--nproc-per-node={processes}", str(script), *arguments]
     path = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def printed(folder: Path) -> list[str]:
+    """What each rank printed under `torchrun` in this folder, in the order of the ranks."""
+    return [log.read_text() for log in sorted((folder / "logs").rglob("stdout.log"))]
 
 
 def run(processes: int, folder: Path, *scenarios: str) -> dict[str, list[Any]]:
@@ -209,7 +218,7 @@ def test_the_script_of_the_documentation(tmp_path: Path, monkeypatch: pytest.Mon
         else:
             done = torchrun(processes, script, folder=folder)
             assert done.returncode == 0, done.stderr[-3000:]
-            lines = sorted(line.split() for line in done.stdout.splitlines())
+            lines = [text.split() for text in printed(folder)]
             assert [line[0] for line in lines] == ["0", "1"] and lines[0][1:] == lines[1][1:]
         saved.append((Mask.load("mask.safetensors"), torch.load("weights.pt", weights_only=True)))
     (mask, weights), (mask_of_two, weights_of_two) = saved
