@@ -119,7 +119,7 @@ template <int Q, int NB, int TY, int TX, int S>
 void convolve_tile(const ConvArguments &A, const Tile &tile, Range rows, float *partial, float before) {
     constexpr int N = NB * TY * TX;
     const TapLists &T = A.lists;
-    const long pixel = S ? S * kLanes : A.in_pixel;
+    const long pixel = S ? S * kLanes : A.in_pixel, to_block = A.in_block - TY * A.in_row;
     const float *in = A.in + tile.in;
     for (int b = 0; b < T.blocks; b++) {
         const int *start = T.start + (long)b * T.rows, *order = T.row + (long)b * T.rows;
@@ -149,9 +149,9 @@ void convolve_tile(const ConvArguments &A, const Tile &tile, Range rows, float *
                 const float *p = in + T.offset[k];
                 V w[Q];
                 UNROLL for (int q = 0; q < Q; q++) w[q] = all(T.value[k * Q + q]);
-                UNROLL for (int n = 0; n < NB; n++) UNROLL for (int y = 0; y < TY; y++)
-                    UNROLL for (int x = 0; x < TX; x++) {
-                        const V v = load(p + n * A.in_block + y * A.in_row + x * pixel);
+                UNROLL for (int n = 0; n < NB; n++, p = next(p, to_block))
+                    UNROLL for (int y = 0; y < TY; y++, p = next(p, A.in_row)) UNROLL for (int x = 0; x < TX; x++) {
+                        const V v = load(p + x * pixel);
                         UNROLL for (int q = 0; q < Q; q++)
                             sum[q][(n * TY + y) * TX + x] = fma(w[q], v, sum[q][(n * TY + y) * TX + x]);
                     }

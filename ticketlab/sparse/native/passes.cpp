@@ -1,5 +1,6 @@
 // How each pass of each layer runs: tile, channel block, shared lists or not.
 #include <algorithm>
+#include <cmath>
 
 #include "net.hpp"
 
@@ -13,10 +14,16 @@ constexpr int kBoxPixels = 64;
 // The share of weights from which on channels do better with a common list. Below it most of a shared list's products are with
 // zeros.
 constexpr double kNearDense = 0.6;
-// The density below which the loops around the taps cost as much as the taps.
-constexpr double kFewTaps = 0.05;
-// Taps of a channel in one block, below which the loop around them costs more than the cache saves.
-constexpr double kTapsOfBlock = 10;
+constexpr int kQuadBlock = 32;
+
+// How many input channels run together: as few as leave each list enough taps to pay for the loop around them, so that
+// what they read stays in the first-level cache. A power of two, and all channels where that is more than half of them.
+int usual_block(int channels, double taps, Pass pass) {
+    const double enough = pass == kWeightGradient ? 10 : 20;
+    const double wanted = std::log2(enough / std::max(taps, 1e-6));
+    const long block = 1L << std::clamp((int)std::lround(wanted), 4, 20);
+    return 2 * block > channels ? 0 : (int)block;
+}
 
 }  // namespace
 
@@ -124,25 +131,21 @@ Choice Net::usual(int i, Pass pass) const {
     const int outputs = pass == kInputGradient ? l.inputs : l.spec.outputs;
     Choice c;
     c.quad = density > kNearDense && outputs >= kQuad;
-    // Smaller tiles leave room for more channels in the first-level cache. Larger ones share each list's overhead, and
-    // what the gradients do once for each tile, among more products.
-    const bool small = pass == kForward && density > kFewTaps;
-    const int most = c.quad ? kernels_.quad_registers : small ? std::min(8, kernels_.registers) : kernels_.registers;
+    const int most = c.quad ? kernels_.quad_registers : kernels_.registers;
     double best = -1;
     for (int shape = 0; shape < kShapeCount; shape++) {
         c.shape = shape;
         const Shape k = kShapes[shape];
         if (k.vectors() > most || !possible(i, pass, c)) continue;
         const double covered = (double)(s.height / k.rows * k.rows) * (s.width / k.columns * k.columns);
-        // Of tiles with as many pixels the one that spans fewer rows and columns reads fewer of them.
-        const double halo = (double)(k.rows + 2) * (k.columns + 2) * k.blocks / k.vectors();
-        const double merit = k.vectors() * covered / ((double)s.height * s.width) - 0.01 * halo;
+        // Large tiles share what comes once for each list. Of those with as many pixels long runs are best, as memory is
+        // fetched ahead along rows, and blocks of images lie far apart.
+        const double apart = k.blocks > 2 ? 0.5 : 1.0;
+        const double merit = apart * k.vectors() * covered / ((double)s.height * s.width) - 0.01 * k.rows;
         if (merit > best) best = merit, c.block = shape;
     }
     c.shape = c.block;
-    const double taps = window * density / l.spec.groups;
-    const int block = std::max(pass == kWeightGradient ? 16 : 32, (int)(kTapsOfBlock / std::max(taps, 1e-6)));
-    c.block = c.quad ? 32 : std::min(block, 1 << 20) / 16 * 16;
+    c.block = c.quad ? kQuadBlock : usual_block(pass == kInputGradient ? l.spec.outputs : l.inputs, window * density / l.spec.groups, pass);
     return c;
 }
 

@@ -16,6 +16,14 @@
 namespace sparse {
 namespace {
 
+// A pointer that has moved on. The compiler would otherwise count each vector's address from the first one, which
+// takes more registers than there are.
+INLINE const float *next(const float *p, long step) {
+    p += step;
+    __asm__("" : "+r"(p));
+    return p;
+}
+
 #if defined(SPARSE_AVX512)
 
 using V = __m512;

@@ -18,12 +18,12 @@ template <int NB, int TY, int TX, int S>
 void sparse_tile(const WeightArguments &A, const Tile &tile, Range rows, float *gradient) {
     constexpr int N = NB * TY * TX, kChains = N < 4 ? N : 4;
     const TapLists &T = A.lists;
-    const long pixel = S ? S * kLanes : A.in_pixel;
+    const long pixel = S ? S * kLanes : A.in_pixel, to_block = A.in_block - TY * A.in_row;
     const float *in = A.in + tile.in;
     for (int b = 0; b < T.blocks; b++) {
         const int *start = T.start + (long)b * T.rows, *order = T.row + (long)b * T.rows;
         V waiting[kLanes];
-        int count = 0, next = start[rows.begin];
+        int count = 0, written = start[rows.begin];
         for (int j = rows.begin; j < rows.end; j++) {
             int k = start[j];
             const int end = start[j + 1];
@@ -35,24 +35,24 @@ void sparse_tile(const WeightArguments &A, const Tile &tile, Range rows, float *
             for (; k < end; k++) {
                 const float *p = in + T.offset[k];
                 V chain[kChains];
-                UNROLL for (int n = 0; n < NB; n++) UNROLL for (int y = 0; y < TY; y++)
-                    UNROLL for (int x = 0; x < TX; x++) {
+                UNROLL for (int n = 0; n < NB; n++, p = next(p, to_block))
+                    UNROLL for (int y = 0; y < TY; y++, p = next(p, A.in_row)) UNROLL for (int x = 0; x < TX; x++) {
                         const int i = (n * TY + y) * TX + x;
-                        const V v = load(p + n * A.in_block + y * A.in_row + x * pixel);
+                        const V v = load(p + x * pixel);
                         chain[i % kChains] = i < kChains ? g[i] * v : fma(g[i], v, chain[i % kChains]);
                     }
                 UNROLL for (int i = 1; i < kChains; i++) chain[0] = chain[0] + chain[i];
                 waiting[count++] = chain[0];
                 if (count == kLanes) {
-                    add_to(gradient + next, sums_of(waiting), kLanes);
-                    next = k + 1;
+                    add_to(gradient + written, sums_of(waiting), kLanes);
+                    written = k + 1;
                     count = 0;
                 }
             }
         }
         if (count) {
             for (int i = count; i < kLanes; i++) waiting[i] = zero();
-            add_to(gradient + next, sums_of(waiting), count);
+            add_to(gradient + written, sums_of(waiting), count);
         }
     }
 }
