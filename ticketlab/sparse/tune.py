@@ -22,7 +22,7 @@ from ticketlab.packing import write_atomically
 from ticketlab.sparse.build import built
 from ticketlab.sparse.net import SHAPES, Choice, Net
 
-_BLOCKS = (0, 16, 32, 64, 128)
+_BLOCKS = (0, 8, 16, 32, 64, 128)
 # Another choice than the usual one must be this much faster: noise should not decide what bits come out.
 _CLEARLY = 0.93
 

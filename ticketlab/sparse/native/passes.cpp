@@ -13,15 +13,15 @@ constexpr int kTurns = 16;
 constexpr int kBoxPixels = 64;
 // The share of weights from which on channels do better with a common list. Below it most of a shared list's products are with
 // zeros.
-constexpr double kNearDense = 0.6;
+constexpr double kNearDense = 0.75;
 constexpr int kQuadBlock = 32;
 
 // How many input channels run together: as few as leave each list enough taps to pay for the loop around them, so that
 // what they read stays in the first-level cache. A power of two, and all channels where that is more than half of them.
 int usual_block(int channels, double taps, Pass pass) {
-    const double enough = pass == kWeightGradient ? 10 : 20;
+    const double enough = pass == kWeightGradient ? 12 : 20;
     const double wanted = std::log2(enough / std::max(taps, 1e-6));
-    const long block = 1L << std::clamp((int)std::lround(wanted), 4, 20);
+    const long block = 1L << std::clamp((int)std::lround(wanted), 3, 20);
     return 2 * block > channels ? 0 : (int)block;
 }
 
