@@ -1,0 +1,98 @@
+"""What takes turns in `sparse.py`: training steps and answers, dense and sparse."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import nn
+
+from support.sparse_targets import BATCH, CLASSES, MODELS, SHAPE
+from support.work import RECIPE, random_data
+from ticketlab.engine.job import Job, clones, tensors_of
+from ticketlab.engine.kinds import open_engine
+from ticketlab.errors import InputError
+from ticketlab.mask import Mask
+from ticketlab.models.registry import build
+from ticketlab.pruning import prune
+from ticketlab.seeding import isolated
+from ticketlab.sparse.model import SparseModel
+from ticketlab.speed.runner import Case
+from ticketlab.speed.runners import RUNNERS
+from ticketlab.speed.subject import Subject, random_subject
+
+# The engines beside which the sparse one trains: spec and precision.
+DENSE_TRAINING = {"plain": ("plain", "fp32"), "tuned": ("tuned", "fp32"), "bf16": ("tuned", "bf16")}
+DENSE_ANSWERS = (
+    *("torch", "torch-channels-last", "torch-compile", "onnxruntime", "openvino"),
+    *("torch-bf16", "torch-compile-bf16", "openvino-bf16"),
+)
+Call = Callable[[], object]
+
+
+def network(net: str) -> nn.Module:
+    """The dense net, always with the same weights."""
+    with isolated(0, "net"):
+        return build(MODELS[net], CLASSES, SHAPE)
+
+
+def ticket(net: str, ratios: str, sparsity: int) -> Mask:
+    """A random mask with these keep ratios."""
+    options = {"form": "vgg" if net == "vgg19" else "resnet"} if ratios == "smart" else {}
+    with warnings.catch_warnings():
+        # A layer may well be empty at 98%.
+        warnings.simplefilter("ignore")
+        return prune(network(net), "random", sparsity / 100, budget=ratios, **options)
+
+
+def training(net: str, spec: str, precision: str, mask: Mask) -> Call:
+    """A call that makes one step of an engine on a ticket, batch 64.
+
+    Raises:
+        InputError: the engine is not to be had here.
+    """
+    model, data = network(net), random_data(SHAPE)
+    engine = open_engine(spec, model, data, RECIPE, precision=precision)
+    engine.load([Job(clones(tensors_of(model)), mask, 0)])
+    inputs = torch.randn(1, BATCH, *SHAPE, generator=torch.Generator().manual_seed(1))
+    targets = torch.arange(BATCH)[None] % CLASSES
+    return lambda: engine.step(inputs, targets, RECIPE.lr, 0)
+
+
+def parts(net: str, mask: Mask) -> dict[str, float]:
+    """Seconds of all convolutions and linear layers in each pass of a training step on the kernels."""
+    model = network(net)
+    sparse = SparseModel(model, mask, SHAPE, BATCH)
+    sparse.load(tensors_of(mask.apply_(model)))
+    step = partial(sparse.net.step, torch.randn(BATCH, *SHAPE), torch.arange(BATCH) % CLASSES, RECIPE.lr)
+    step()
+    return {which: sum(sparse.net.seconds(i, which, 5) for i in sparse.net.layers) for which in sparse.net.passes}
+
+
+def subject(net: str, ratios: str, sparsity: int) -> Subject:
+    """A net that answers: random weights under a random mask."""
+    return random_subject(MODELS[net], "cifar10", None, sparsity / 100, ratios, 0)
+
+
+def answers(runner: str, of: Subject, threads: int) -> Call:
+    """A call that answers a batch of 64.
+
+    Raises:
+        InputError: the runner is not to be had here.
+    """
+    call = RUNNERS[runner].start(Case(of, BATCH, threads, torch.device("cpu")))
+    inputs = of.batch(BATCH)
+    # The first calls compile and tune.
+    for _ in range(3):
+        call(inputs)
+    return lambda: call(inputs)
+
+
+def available(found: dict[str, Call], name: str, make: Callable[[], Call], say: Callable[[str], object]) -> None:
+    """Add a side where it is to be had, else say why not."""
+    try:
+        found[name] = make()
+    except InputError as error:
+        say(f"{name} left out: {error}")
