@@ -18,12 +18,13 @@ struct Refused : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// Maps in blocks of images, [block][channel][row][column][lane], with a border of zeros for the padding.
+// Maps in blocks of images, [block][channel][row][column][lane], with a border of zeros for the padding. What is right
+// of a row is left of the next one, and what is below a channel is above the next one: small maps are mostly border.
 struct Geometry {
     int channels = 0, height = 0, width = 0, border = 0, lanes = 0;
-    long row() const { return long(width + 2 * border) * lanes; }
-    long channel() const { return (height + 2 * border) * row(); }
-    long block() const { return channels * channel(); }
+    long row() const { return long(width + border) * lanes; }
+    long channel() const { return (height + border) * row(); }
+    long block() const { return channels * channel() + first(); }
     long first() const { return border * (row() + lanes); }
     bool operator==(const Geometry &o) const {
         return channels == o.channels && height == o.height && width == o.width && border == o.border;
