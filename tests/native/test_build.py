@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from ticketlab.errors import InputError
-from ticketlab.sparse import build, library
+from ticketlab.sparse import build, compiling, library
+
+ROOT = Path(__file__).parents[2]
 
 # One function instead of all the kernels, so that a test compiles in no time.
 TINY = 'extern "C" __attribute__((visibility("default"))) int answer() { return ANSWER; }\n'
@@ -78,6 +84,51 @@ def test_a_library_that_others_may_write_is_not_loaded(tiny: Path) -> None:
             build.built(["-DANSWER=42"])
         path.chmod(before)
     assert build.built(["-DANSWER=42"]) == file
+
+
+def test_what_came_with_the_package_is_used_while_it_fits(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_compiler()
+    (tiny / "answer.cpp").write_text(TINY.replace("ANSWER", "42"))
+    own = build.packaged()
+    assert build.built().parent != own.parent
+    compiling.compile_library(compiling.compiler(), tiny, (), own)
+    assert build.built() == own and ctypes.CDLL(str(own)).answer() == 42
+    # Flags or a compiler of one's own want a library of one's own, and so do other sources.
+    assert build.built(["-DX"]) != own
+    monkeypatch.setenv("CXX", compiling.compiler())
+    assert build.built() != own
+    monkeypatch.delenv("CXX")
+    (tiny / "answer.cpp").write_text(TINY.replace("ANSWER", "43"))
+    assert build.packaged() != own and ctypes.CDLL(str(build.built())).answer() == 43
+
+
+@pytest.mark.slow
+def test_a_wheel_brings_its_kernels(tmp_path: Path) -> None:
+    """Built where a compiler is, it needs none where it is installed; built without one, it is for any platform."""
+    needs_compiler()
+    pytest.importorskip("setuptools", "70.1")
+    for name, path, tags in (("with", None, "py3-none-linux"), ("without", str(tmp_path), "py3-none-any")):
+        source = tmp_path / name
+        shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "runs", "build", "*.egg-info"))
+        command = [sys.executable, "-m", "pip", "wheel", ".", "--no-build-isolation", "--no-deps", "-q", "-w", "wheels"]
+        environment = {**os.environ, **({} if path is None else {"PATH": path})}
+        subprocess.run(command, cwd=source, env=environment, check=True)
+        (wheel,) = (source / "wheels").glob("*.whl")
+        assert tags in wheel.name
+        installed = tmp_path / f"{name}-installed"
+        zipfile.ZipFile(wheel).extractall(installed)
+        code = "from ticketlab.sparse.build import built; print(built())"
+        bare = {
+            **os.environ,
+            "PYTHONPATH": str(installed),
+            "PATH": str(tmp_path),
+            "TICKETLAB_CACHE": str(tmp_path / "c"),
+        }
+        done = subprocess.run([sys.executable, "-c", code], env=bare, capture_output=True, text=True, cwd=tmp_path)
+        if path is None:
+            assert Path(done.stdout.strip()).is_relative_to(installed)
+        else:
+            assert "no C++ compiler" in done.stderr
 
 
 def test_a_file_that_is_no_library_is_said(tmp_path: Path) -> None:
