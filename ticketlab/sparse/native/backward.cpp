@@ -125,7 +125,7 @@ void Net::weight_gradient(Layer &l) {
     // Few tiles leave enough work for threads in the channels alone.
     const int chunks = tiles <= kWeightChunks ? 1 : kWeightChunks;
     const long values = lists.values();
-    parallel(threads, chunks * lists.parts(), [&](int turn) {
+    to_and_fro(chunks * lists.parts(), [&](int turn) {
         const int chunk = turn / lists.parts(), part = turn % lists.parts();
         const int begin = int((long)tiles * chunk / chunks), end = int((long)tiles * (chunk + 1) / chunks);
         float *mine = weight_partial_.data() + chunk * values;

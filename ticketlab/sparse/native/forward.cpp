@@ -60,7 +60,7 @@ void Net::sweep(const std::vector<Sweep *> &sweeps, const ConvArguments &common)
         for (size_t c = 0; c < w.tiling.chunks.size(); c++, place++)
             for (int p = 0; p < w.lists.parts(); p++) turns.push_back({(int)s, (int)c, p, place});
     }
-    parallel(threads, (int)turns.size(), [&](int i) {
+    to_and_fro((int)turns.size(), [&](int i) {
         const Turn &t = turns[i];
         const Sweep &w = *sweeps[t.sweep];
         const Chunk &c = w.tiling.chunks[t.chunk];
@@ -161,9 +161,15 @@ PlaneArguments Net::planes(const Layer &l) const {
     return p;
 }
 
-void Net::each_plane(int channels, const std::function<void(int, Range)> &work) const {
+// Each sweep over a layer starts where the one before it ended: what that touched last is still in the cache.
+void Net::to_and_fro(int turns, const std::function<void(int)> &work) {
+    backwards_ = !backwards_;
+    parallel(threads, turns, work, backwards_);
+}
+
+void Net::each_plane(int channels, const std::function<void(int, Range)> &work) {
     const int parts = std::max(1, std::min(channels, kChunks / blocks_));
-    parallel(threads, blocks_ * parts, [&](int turn) {
+    to_and_fro(blocks_ * parts, [&](int turn) {
         const int part = turn % parts;
         work(turn / parts, {int((long)channels * part / parts), int((long)channels * (part + 1) / parts)});
     });

@@ -158,13 +158,14 @@ class Net {
     void input_gradient(Layer &l);
     float *gradient(int tensor) const { return gradients_[tensors[tensor].gradient].data(); }
     // work(block, range of channels) over all planes of a layer's output.
-    void each_plane(int channels, const std::function<void(int, Range)> &work) const;
+    void each_plane(int channels, const std::function<void(int, Range)> &work);
+    void to_and_fro(int turns, const std::function<void(int)> &work);
 
     const Kernels &kernels_;
     const int batch_;
     const bool trains_;
     int images_ = 0, blocks_ = 0;
-    bool built_ = false;
+    bool built_ = false, backwards_ = false;
     // What the buffers hold: activations of a training pass, the gradient of the output, all gradients.
     bool has_forward_ = false, has_output_gradient_ = false, has_gradients_ = false;
     std::vector<Buffer> gradients_;

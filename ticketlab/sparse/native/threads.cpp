@@ -23,8 +23,8 @@ inline void relax() {
 
 // The turns that one thread takes first; when they are gone it helps the others.
 struct alignas(64) Share {
-    std::atomic<int> next{0};
-    int end = 0;
+    std::atomic<int> taken{0};
+    int begin = 0, end = 0;
 };
 
 class Pool {
@@ -32,7 +32,7 @@ class Pool {
     const pid_t process = getpid();
     std::mutex one_loop;
 
-    void run(int threads, int turns, const std::function<void(int)> &work) {
+    void run(int threads, int turns, const std::function<void(int)> &work, bool backwards) {
         threads = std::min({threads, turns, kMostThreads});
         while (workers_ < threads - 1) {
             const int index = workers_ + 1;
@@ -41,8 +41,10 @@ class Pool {
         }
         work_ = &work;
         shares_ = threads;
+        backwards_ = backwards;
         for (int i = 0; i < threads; i++) {
-            share_[i].next = int((long)turns * i / threads);
+            share_[i].taken = 0;
+            share_[i].begin = int((long)turns * i / threads);
             share_[i].end = int((long)turns * (i + 1) / threads);
         }
         open_ = true;
@@ -66,7 +68,8 @@ class Pool {
     void help(int index) {
         for (int i = 0; i < shares_; i++) {
             Share &share = share_[(index + i) % shares_];
-            for (int turn; (turn = share.next.fetch_add(1)) < share.end;) (*work_)(turn);
+            const int count = share.end - share.begin;
+            for (int k; (k = share.taken.fetch_add(1)) < count;) (*work_)(backwards_ ? share.end - 1 - k : share.begin + k);
         }
     }
 
@@ -89,6 +92,7 @@ class Pool {
     int workers_ = 0;
     std::atomic<const std::function<void(int)> *> work_{nullptr};
     std::atomic<int> shares_{0};
+    std::atomic<bool> backwards_{false};
     Share share_[kMostThreads];
     std::atomic<bool> open_{false};
     std::atomic<int> inside_{0}, sleeping_{0};
@@ -111,14 +115,14 @@ Pool *pool() {
 
 }  // namespace
 
-void parallel(int threads, int turns, const std::function<void(int)> &work) {
+void parallel(int threads, int turns, const std::function<void(int)> &work, bool backwards) {
     if (threads > 1 && turns > 1) {
         Pool *shared = pool();
         std::unique_lock<std::mutex> lock(shared->one_loop, std::try_to_lock);
         // Two callers at once would want more threads than either was given: the second one works alone.
-        if (lock.owns_lock()) return shared->run(threads, turns, work);
+        if (lock.owns_lock()) return shared->run(threads, turns, work, backwards);
     }
-    for (int i = 0; i < turns; i++) work(i);
+    for (int i = 0; i < turns; i++) work(backwards ? turns - 1 - i : i);
 }
 
 }  // namespace sparse
