@@ -78,6 +78,13 @@ class Store:
         """
         return dict(self._finished(step_id))
 
+    def peek(self, step_id: str) -> dict[str, Any] | None:
+        """The record of a step, read anew; None if it cannot be read: what is damaged stays, and none is kept."""
+        try:
+            return parsed(step_id, self.files.get(path_of(step_id), RESULT))
+        except (OSError, ValueError):
+            return None
+
     def digests(self, step_id: str) -> dict[str, str]:
         """The content hashes of what a finished step left."""
         return dict(self._finished(step_id)["digests"])
