@@ -136,8 +136,7 @@ def _lists(store: Store) -> Iterator[Finding]:
 
 def register(store: Store, folder: Path, what: str, steps: Iterable[str]) -> None:
     """Write down that a study or a table in ``folder`` needs these steps, so that gc keeps them."""
-    name = f"{STUDIES}/{digest([str(folder.resolve()), what])}.json"
-    needed = set(steps)
+    name, needed = list_of(folder, what), set(steps)
     # A damaged list is of this very study: what it needs is known anew.
     with suppress(FileNotFoundError, InputError):
         before = _needed(store.files.read(name), name)
@@ -148,6 +147,11 @@ def register(store: Store, folder: Path, what: str, steps: Iterable[str]) -> Non
         store.files.write(name, written({"folder": folder.name, "what": what, "steps": sorted(needed)}))
     except OSError as error:
         raise InputError(f"asked to write {store.place}/{name}, got {error.strerror or error}.") from error
+
+
+def list_of(folder: Path, what: str) -> str:
+    """The name in a store of the list of what the study or table ``what`` in ``folder`` needs."""
+    return f"{STUDIES}/{digest([str(folder.resolve()), what])}.json"
 
 
 def _needed(content: bytes, name: str) -> set[str]:
