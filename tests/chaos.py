@@ -17,7 +17,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -35,6 +34,7 @@ os.environ["PYTHONPATH"] = str(TESTS)
 
 import faulty  # noqa: E402
 import torch  # noqa: E402
+from drivers import done, free_address, group, outcome, scheduler, worker  # noqa: E402
 
 from ticketlab.experiment.store import Store  # noqa: E402
 from ticketlab.experiment.upkeep import verify  # noqa: E402
@@ -104,23 +104,16 @@ class Round:
     def midway(self, child: int, latest: float = 1.0) -> None:
         """Wait until a driver has stored a random number of steps, and a little more; ``latest``: a share of all."""
         wanted, until = self.draw.randint(1, int(latest * (STEPS - 6))), time.monotonic() + PATIENCE
-        while done(self) < wanted and time.monotonic() < until:
+        while done(self.study) < wanted and time.monotonic() < until:
             if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 return
             time.sleep(0.005)
         time.sleep(self.draw.uniform(0, 0.05))
 
     def workers(self, driver: int) -> list[int]:
-        """The processes of a driver's group beside it."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                state, parent, its = path.read_text().rpartition(")")[2].split()[:3]
-            except OSError:
-                continue
-            if int(its) == driver and int(path.parent.name) != driver and state != "Z" and int(parent) != driver:
-                found.append(int(path.parent.name))
-        return found
+        """The worker processes of a driver."""
+        # Its children only keep book, and fork the workers.
+        return [pid for pid, parent in group(driver).items() if driver not in (pid, parent)]
 
     def end(self) -> None:
         """Nothing of it may go on."""
@@ -189,7 +182,7 @@ def damaged(r: Round) -> None:
     r.midway(child)
     os.kill(child, signal.SIGKILL)
     r.wait(child)
-    files = [p for p in (r.study / "store").rglob("*") if p.is_file()] if done(r) else []
+    files = [p for p in (r.study / "store").rglob("*") if p.is_file()] if done(r.study) else []
     for path in r.draw.sample(files, min(len(files), r.draw.randint(1, 4))):
         content = bytearray(path.read_bytes())
         r.damaged.add(path.parent.name)
@@ -227,25 +220,13 @@ def full_disk(r: Round) -> None:
 
 def cluster(r: Round) -> None:
     """A scheduler and workers started by hand; one of them goes away, another one comes late."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    address = f"tcp://127.0.0.1:{port}"
+    address, log = free_address(), str(r.log)
     lost = r.draw.choice(["scheduler", "worker", "nobody"])
-
-    def part(*arguments: str) -> subprocess.Popen[bytes]:
-        command = [str(Path(sys.executable).parent / "dask"), *arguments, "--host", "127.0.0.1", "--no-dashboard"]
-        environment = {**os.environ, "FAULTY_LOG": str(r.log)}
-        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def worker() -> subprocess.Popen[bytes]:
-        return part("worker", address, "--nthreads", "1", "--no-nanny")
-
-    parts = [part("scheduler", "--port", port, "--no-show"), worker()]
+    parts = [scheduler(address), worker(address, FAULTY_LOG=log)]
     try:
         child = r.start("--scheduler", address, FAULTY_PAUSE="0.001")
         r.midway(child, 0.4)
-        parts.append(worker())
+        parts.append(worker(address, FAULTY_LOG=log))
         r.midway(child)
         if lost != "nobody":
             parts[0 if lost == "scheduler" else 1].kill()
@@ -272,19 +253,6 @@ FAULTS: dict[str, tuple[Callable[[Round], None], int]] = {
     "the disk is full": (full_disk, 2),
     "a cluster loses a part": (cluster, 1),
 }
-
-
-def done(r: Round) -> int:
-    """Steps in the store."""
-    return sum(1 for _ in Store(r.study / "store").ids())
-
-
-def outcome(folder: Path) -> tuple[object, object]:
-    """Run what is left here; what every step left, and the verdicts."""
-    found = faulty.study(folder)
-    results = found.run()
-    store = Store(found.store.place)
-    return {step: store.digests(step) for step in found.plan.steps}, results["verdicts"]
 
 
 def one_round(name: str, number: int, seed: int, wanted: tuple[object, object], place: Path) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import faulty
 
@@ -22,6 +24,13 @@ Bits = dict[str, dict[str, str]]
 def bits(found: Prepared) -> Bits:
     store = Store(found.store.place)
     return {step: store.digests(step) for step in found.plan.steps}
+
+
+def outcome(folder: Path) -> tuple[Bits, Any]:
+    """Run what is left of the study here: what every step left, and the verdicts."""
+    found = faulty.study(folder)
+    results = found.run()
+    return bits(found), results["verdicts"]
 
 
 def start(folder: Path, *options: str, **environment: str) -> subprocess.Popen[str]:
@@ -50,16 +59,16 @@ def done(folder: Path) -> int:
     return sum(1 for _ in Store(folder / "store").ids())
 
 
-def group(leader: int) -> list[int]:
-    """The living processes of a group: zombies hold nothing."""
-    found = []
+def group(leader: int) -> dict[int, int]:
+    """The living processes of a group, each with its parent: zombies hold nothing."""
+    found = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            state, _, its = path.read_text().rpartition(")")[2].split()[:3]
+            state, parent, its = path.read_text().rpartition(")")[2].split()[:3]
         except OSError:
             continue
         if int(its) == leader and state != "Z":
-            found.append(int(path.parent.name))
+            found[int(path.parent.name)] = int(parent)
     return found
 
 
@@ -74,6 +83,13 @@ def workers(driver: int) -> list[int]:
         if b"spawn_main" in command and b"resource_tracker" not in command:
             found.append(pid)
     return found
+
+
+def free_address() -> str:
+    """Where a scheduler may listen."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{free.getsockname()[1]}"
 
 
 def scheduler(address: str) -> subprocess.Popen[bytes]:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +33,16 @@ EXHIBIT = ZOO["conv-norm"]
 def batches(exhibit: Exhibit = EXHIBIT, count: int = 3) -> list[tuple[Tensor, Tensor]]:
     """The data of one process: batches of different sizes, an odd number of them."""
     return [exhibit.batch(seed, size=9 - 2 * seed) for seed in range(count)]
+
+
+@contextmanager
+def one_rank(folder: Path) -> Iterator[None]:
+    """A process group of this process alone."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def options_of(method: str) -> dict[str, Any]:

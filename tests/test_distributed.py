@@ -233,11 +233,8 @@ def alone(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
     if request.param == "no group":
         yield
         return
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
-    try:
+    with ranks.one_rank(tmp_path):
         yield
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 # torch says that this initialisation is for tests.

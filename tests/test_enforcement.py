@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ranks
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -327,11 +328,8 @@ def test_averaged_model(ema: bool) -> None:
 
 @pytest.fixture
 def one_rank(tmp_path: Path) -> Iterator[None]:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
-    try:
+    with ranks.one_rank(tmp_path):
         yield
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 @pytest.mark.filterwarnings("default")

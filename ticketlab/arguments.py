@@ -6,6 +6,7 @@ import argparse
 import textwrap
 
 Group = argparse._ArgumentGroup
+Container = argparse._ActionsContainer
 
 _METHOD = "a registered name, NAME,option=value, or module:function for a score of your own"
 
@@ -130,7 +131,7 @@ def speed(p: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--seconds", type=float, default=0.3, metavar="S", help="of one turn (default: 0.3)")
     run.add_argument("--threads", type=int, metavar="N", help="(default: torch's, one per core)")
-    run.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    _device(run)
     run.add_argument("--markdown", metavar="FILE", help="write the report as Markdown")
     run.add_argument("--json", action="store_true", help="stdout holds only the measurements as JSON")
 
@@ -141,11 +142,10 @@ def bench(p: argparse.ArgumentParser) -> None:
         "Measures what this machine can do at best, how fast each engine trains a model on it, and from that how long "
         "a number of trainings would take."
     )
-    p.add_argument("--data", default="digits", help="a data set: see `ticketlab list data` (default: digits)")
-    p.add_argument("--data-dir", metavar="DIR", help="the folder with the data; never downloads then")
+    _data(p)
     p.add_argument("--model", default="conv", help="a model, or package:factory of your own (default: conv)")
     p.add_argument("--precision", metavar="P", default="fp32", help="fp32, bf16, or tf32 on GPUs (default: fp32)")
-    p.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    _device(p)
     p.add_argument("--tickets", type=int, default=60, metavar="N", help="trainings to estimate for (default: 60)")
     p.add_argument("--epochs", type=float, metavar="N", help="of each training (default: the data's recipe)")
     p.add_argument("--batch-size", type=int, metavar="N")
@@ -173,7 +173,7 @@ def reproduce(p: argparse.ArgumentParser) -> None:
         help='only these: "cifar10/resnet32/0.98/random-ticket", "cifar10/resnet32", "*/0.9"',
     )
     what.add_argument("--seeds", type=int, metavar="N", help="runs a cell (default: as the table says)")
-    what.add_argument("--data-dir", metavar="DIR", help="the folder with the data; never downloads then")
+    _data_dir(what)
     what.add_argument("--show", action="store_true", help="run nothing: print what the folder's records say")
     what.add_argument("--dry-run", action="store_true", help="print the steps and the estimated time, run nothing")
     run = _running(p, "default: tuned")
@@ -205,8 +205,7 @@ def sketch(p: argparse.ArgumentParser) -> None:
         "--limit-train."
     )
     what = p.add_argument_group("what is studied")
-    what.add_argument("--data", default="digits", help="a data set: see `ticketlab list data` (default: digits)")
-    what.add_argument("--data-dir", metavar="DIR", help="the folder with the data; never downloads then")
+    _data(what)
     what.add_argument("--limit-train", type=int, metavar="N", help="use N training examples, class-balanced")
     what.add_argument("--standardise", action="store_true", help="every input centred and scaled to variance 1")
     what.add_argument(
@@ -348,12 +347,24 @@ def _single(p: argparse.ArgumentParser) -> None:
 
 
 def _data_and_model(what: Group) -> None:
-    what.add_argument("--data", default="digits", help="a data set: see `ticketlab list data` (default: digits)")
-    what.add_argument("--data-dir", metavar="DIR", help="the folder with the data; never downloads then")
+    _data(what)
     what.add_argument("--limit-train", type=int, metavar="N", help="use N training examples, class-balanced")
     what.add_argument("--limit-test", type=int, metavar="N", help="use N test examples, class-balanced")
     what.add_argument("--model", default="conv", help="a model, or package:factory of your own (default: conv)")
     what.add_argument("--per-class", type=int, default=10, metavar="N", help="scoring images per class (default: 10)")
+
+
+def _data(container: Container) -> None:
+    container.add_argument("--data", default="digits", help="a data set: see `ticketlab list data` (default: digits)")
+    _data_dir(container)
+
+
+def _data_dir(container: Container) -> None:
+    container.add_argument("--data-dir", metavar="DIR", help="the folder with the data; never downloads then")
+
+
+def _device(container: Container) -> None:
+    container.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
 
 
 def _recipe(p: argparse.ArgumentParser) -> None:
@@ -370,7 +381,7 @@ def _recipe(p: argparse.ArgumentParser) -> None:
 
 def _running(p: argparse.ArgumentParser, engine: str) -> Group:
     run = p.add_argument_group("running")
-    run.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    _device(run)
     run.add_argument(
         "--precision", default="fp32", metavar="P", help="of all trainings: fp32, bf16, or tf32 on GPUs (default: fp32)"
     )

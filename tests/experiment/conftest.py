@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import Iterator
 from typing import Any
 
-import faulty
 import pytest
-from drivers import Bits, bits
+from drivers import Bits, free_address, outcome
 
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bits, Any]:
     """What every step left in a run that nothing went wrong in, and the verdicts."""
-    found = faulty.study(tmp_path_factory.mktemp("undisturbed") / "s")
-    results = found.run()
-    return bits(found), results["verdicts"]
+    return outcome(tmp_path_factory.mktemp("undisturbed") / "s")
 
 
 @pytest.fixture
-def address() -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    yield f"tcp://127.0.0.1:{port}"
+def address() -> str:
+    return free_address()
 
 
 @pytest.fixture

@@ -171,7 +171,7 @@ def test_a_damaged_result_is_computed_again(tmp_path: Path, alone: tuple[Path, d
 
 def test_the_most_that_it_can_take(tmp_path: Path) -> None:
     found = study(tmp_path / "s")
-    whole = most(found.study)
+    whole = most(found.study, found.plan)
     assert {arm.seed for arm in whole.arms if arm.check == "reinit"} == set(range(20))
     assert set(found.plan.steps) < set(whole.steps)
     first, at_most = found.estimate(1), found.estimate_of_most(1)

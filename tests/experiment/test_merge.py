@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import torch
 
 from ticketlab.commands.store import run_store
 from ticketlab.errors import InputError
+from ticketlab.experiment.files import LocalFiles
 from ticketlab.experiment.merge import import_store
 from ticketlab.experiment.step import Result, Step
 from ticketlab.experiment.store import Store, _checksum
@@ -215,6 +217,21 @@ def test_a_kill_in_the_middle_leaves_no_half_step(tmp_path: Path, monkeypatch: p
     assert len(whole) == (1 if call == "rename" else 0) and not any(path.name.startswith(".") for path in whole)
     again = import_store(tmp_path / "a", tmp_path / "b")
     assert len(again.new) == 3 - len(whole) and {*again.new, *again.known} == {ONE.id, TWO.id, THREE.id}
+
+
+def test_a_place_that_cannot_be_written_is_no_damage_of_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored(tmp_path / "a")
+
+    def full(*_: Any) -> bool:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFiles, "put_folder", full)
+        with pytest.raises(InputError, match=r"asked to store a result under .*, got No space left on device"):
+            import_store(tmp_path / "a", tmp_path / "b")
+    assert import_store(tmp_path / "a", tmp_path / "b").new == (ONE.id,)
 
 
 def test_another_writer_may_be_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ import pytest
 import tiny
 import torch
 
-from ticketlab.experiment import agenda, execute, work
-from ticketlab.experiment.agenda import alike, content_key, packed
+from ticketlab.experiment import execute, work
+from ticketlab.experiment.agenda import Agenda, Linked, Pack, alike, content_key
 from ticketlab.experiment.prepared import Prepared
 from ticketlab.experiment.step import Step
 
@@ -29,12 +29,16 @@ def contents(found: Prepared) -> dict[str, dict[str, str]]:
     return {step.label + step.kind: found.store.digests(step.id) for step in found.plan.steps.values()}
 
 
+def one_by_one(_: Agenda, step: Step, key: str) -> Pack:
+    return Pack([step], [key])
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     """The study trained one ticket a pack, by an engine three tickets wide."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "compile", lambda function, **_: function)
-        patch.setattr(agenda, "packed", lambda step, *arguments, **options: [step])
+        patch.setattr(Agenda, "_filled", one_by_one)
         found = tiny.prepared(tmp_path_factory.mktemp("alone"), engine="stacked:3", **ASKED)
         found.run()
         return contents(found)
@@ -78,7 +82,7 @@ def test_a_stopped_pack_goes_on_packed_in_another_way(
             with pytest.raises(KeyboardInterrupt):
                 tiny.prepared(tmp_path / "s", **asked).run()
             if attempt % 2:
-                patch.setattr(agenda, "packed", lambda step, *arguments, **options: [step])
+                patch.setattr(Agenda, "_filled", one_by_one)
             kept += len(list(unfinished.iterdir()))
     found = tiny.prepared(tmp_path / "s", **asked)
     found.run()
@@ -101,17 +105,27 @@ def test_a_pack_takes_what_is_ready_alike_and_not_under_way(tmp_path: Path) -> N
     steps = list(found.plan.steps.values())
     with pytest.raises(KeyboardInterrupt):
         found.run(1, tiny.Counter(stop_after=sum(s.kind != "train" for s in steps) - 8))
-    ready = [
+    trainings = [
         s
         for s in steps
         if s.kind == "train" and s.id not in found.store and all(i in found.store for i in s.inputs.values())
     ]
-    first = ready[0]
-    assert packed(first, ready, found.store, 2) == ready[:2]
-    busy = {content_key(ready[1], found.store)}
-    assert packed(first, ready, found.store, 2, but=busy) == [ready[0], ready[2]]
-    other = next(s for s in steps if s.kind == "prune")
-    assert packed(other, ready, found.store, 2) == [other]
+    agenda = Agenda(trainings, found.store, 2)
+    pack = taken(agenda)
+    assert pack.steps == trainings[:2]
+    # The other one is still under way.
+    agenda.again(trainings[0].id, pack.keys[0])
+    assert taken(agenda).steps == [trainings[0], trainings[2]]
+    other = next(s for s in steps if s.kind == "prune" and s.id in found.store)
+    found.store.discard(other.id)
+    assert taken(Agenda([other, *trainings], found.store, 2)).steps == [other]
+
+
+def taken(agenda: Agenda) -> Pack:
+    pack = agenda.take()
+    assert pack is not None and not isinstance(pack, Linked)
+    assert pack.keys == [content_key(step, agenda._store) for step in pack.steps]
+    return pack
 
 
 _DRIVER = """

@@ -133,6 +133,15 @@ def test_contents_that_point_nowhere_count_for_nothing(tmp_path: Path) -> None:
     assert store.same_content("key") is None
 
 
+def test_contents_that_lead_elsewhere_count_for_nothing(tmp_path: Path) -> None:
+    store, elsewhere = stored(tmp_path / "store"), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file").write_text("")
+    (store.folder / "contents" / "key").write_text("../elsewhere")
+    assert store.same_content("key") is None
+    assert [path.name for path in elsewhere.iterdir()] == ["file"]
+
+
 def test_a_place_that_cannot_be_written_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"asked to store a result under .*, got "):

@@ -26,7 +26,7 @@ from .damage import altered, as_json, in_bytes, plain
 from .reader import Reader, file
 from .safetensors_files import steady
 
-_NAME = "x.safetensors"
+NAME = "x.safetensors"
 
 
 def _mask() -> Mask:
@@ -40,7 +40,7 @@ def _mask_file() -> bytes:
 
 
 def _read_mask(folder: Path) -> None:
-    mask = Mask.load(folder / _NAME)
+    mask = Mask.load(folder / NAME)
     assert 0 <= mask.sparsity <= 1 and mask.overlap(mask) <= 1 and len(mask.digest()) == 64 and repr(mask)
     assert all(kept.dtype == torch.bool for kept in mask.values())
     assert Mask.from_bytes(mask.to_bytes()) == mask
@@ -69,6 +69,11 @@ def _consistent_ticket(draw: st.DrawFn) -> bytes:
             tensors[name] = draw(st.sampled_from(_tensors()))
         elif draw(st.integers(0, 19)) == 0:
             del tensors[name]
+    return signed(lie, tensors)
+
+
+def signed(lie: Any, tensors: dict[str, torch.Tensor]) -> bytes:
+    """A ticket's file whose checksum is right, whatever it says; without one where none can be made."""
     if isinstance(lie, dict):
         try:
             lie["checksum"] = ticket_file.checksum(lie, tensors)
@@ -83,8 +88,9 @@ def _tensors() -> list[torch.Tensor]:
     return [torch.zeros(0), torch.tensor(1.0), torch.full((2,), torch.nan), *(torch.zeros(2, 3).to(k) for k in kinds)]
 
 
-def _read_ticket(folder: Path) -> None:
-    found = load_ticket(folder / _NAME)
+def read_ticket(folder: Path) -> None:
+    """What is read is a ticket."""
+    found = load_ticket(folder / NAME)
     json.dumps(found.facts, allow_nan=False)
     assert len(found.ticket.mask.digest()) == 64 and set(found.ticket.mask) <= set(found.ticket.weights)
 
@@ -98,7 +104,7 @@ def _weights_file() -> bytes:
 
 
 def _read_weights(folder: Path) -> None:
-    model = with_weights("conv", 3, (1, 4, 4), folder / _NAME)
+    model = with_weights("conv", 3, (1, 4, 4), folder / NAME)
     assert not any(p.is_complex() for p in model.parameters())
 
 
@@ -139,7 +145,7 @@ def _consistent_checkpoint(draw: st.DrawFn) -> bytes:
 
 
 def _read_checkpoint(folder: Path) -> bool:
-    found = checkpoint.load(_KEY, folder / _NAME)
+    found = checkpoint.load(_KEY, folder / NAME)
     if found is None:
         return False
     progress: Any = found.progress
@@ -152,20 +158,20 @@ def _read_checkpoint(folder: Path) -> bool:
 
 
 READERS = [
-    Reader("mask", _mask_file, lambda: safetensors_files.any_of(_mask_file()), file(_NAME), _read_mask, 25),
+    Reader("mask", _mask_file, lambda: safetensors_files.any_of(_mask_file()), file(NAME), _read_mask, 25),
     Reader(
         "ticket",
         _ticket_file,
         lambda: st.one_of(safetensors_files.any_of(_ticket_file()), _consistent_ticket()),
-        file(_NAME),
-        _read_ticket,
+        file(NAME),
+        read_ticket,
         12,
     ),
     Reader(
         "weights",
         _weights_file,
         lambda: st.one_of(safetensors_files.any_of(_weights_file()), safetensors_files.any_of(_ticket_file())),
-        file(_NAME),
+        file(NAME),
         _read_weights,
         4,
     ),
@@ -173,7 +179,7 @@ READERS = [
         "checkpoint",
         _checkpoint_file,
         lambda: st.one_of(safetensors_files.any_of(_checkpoint_file()), _consistent_checkpoint()),
-        file(_NAME),
+        file(NAME),
         _read_checkpoint,
         8,
     ),

@@ -19,7 +19,7 @@ from ticketlab.engine.limits import copy_bandwidth, matmul_peak, training_flops
 from ticketlab.engine.precision import check_precision
 from ticketlab.engine.recipe import Recipe, adjusted, default_for
 from ticketlab.errors import InputError
-from ticketlab.experiment.prepared import check_jobs
+from ticketlab.experiment.where import Where
 from ticketlab.models.fit import check_fit
 from ticketlab.models.registry import build
 from ticketlab.report.engines import render
@@ -45,8 +45,8 @@ def document(options: argparse.Namespace) -> dict[str, Any]:
         InputError: options that no engine can serve; nothing was measured then.
     """
     device = torch.device(options.device)
-    jobs = options.jobs if options.jobs is not None else 1 if device.type == "cuda" else os.cpu_count() or 1
-    check_jobs(jobs)
+    default = 1 if device.type == "cuda" else os.cpu_count() or 1
+    jobs = Where(default if options.jobs is None else options.jobs).jobs
     if options.tickets < 1:
         raise InputError(f"asked for {options.tickets} tickets, got a plan that needs at least one.")
     check_precision(options.precision, device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from ticketlab.commands.common import (
     default_folder,
     loggers_of,
     recipe_of,
+    shell,
+    tell_failed,
     unfinished,
     where_of,
 )
@@ -33,8 +34,10 @@ from ticketlab.stats import feasible
 
 # The options that a study may grow in, and those that do not touch its results: its default folder's name has neither.
 _MAY_GROW = {"command", "methods", "checks", "sparsity", "seeds", "final"}
-_NO_MATTER = {"out", "store", "jobs", "dry_run", "html", "json", "require", "checkpoint_every", "tensorboard"}
-_NO_MATTER |= {"scheduler", "slurm", "dashboard"}
+_NO_MATTER = {
+    "out", "store", "jobs", "scheduler", "slurm", "dashboard", "dry_run", "html", "json", "require", "checkpoint_every",
+    "tensorboard",
+}  # fmt: skip
 
 
 def run_check(options: argparse.Namespace, arguments: list[str]) -> int:
@@ -65,8 +68,7 @@ def run_check(options: argparse.Namespace, arguments: list[str]) -> int:
     unmet = require.unmet(wanted, results)
     for line in unmet:
         print(f"not met: {line}", file=sys.stderr)
-    for failure in results["failed"]:
-        print(f"failed: {failure['label']}: {failure['error']}".splitlines()[0], file=sys.stderr)
+    tell_failed((failure["label"], failure["error"]) for failure in results["failed"])
     return 1 if unmet or results["failed"] else 0
 
 
@@ -148,8 +150,3 @@ def _clock(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def shell(arguments: list[str]) -> str:
-    """A command line as one would type it."""
-    return shlex.join(["ticketlab", *arguments])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -82,6 +84,17 @@ def work_store(options: argparse.Namespace) -> Store:
     folder = Path(options.work) if options.work else default_folder(options, ticket)
     _check_place(folder.absolute(), f"asked to keep finished steps in {folder}, got")
     return Store(folder / "store")
+
+
+def shell(arguments: list[str]) -> str:
+    """A command line as one would type it."""
+    return shlex.join(["ticketlab", *arguments])
+
+
+def tell_failed(failed: Iterable[tuple[str, str]]) -> None:
+    """A line on stderr for each step that failed, by its label and its error."""
+    for label, error in failed:
+        print(f"failed: {label}: {error}".splitlines()[0], file=sys.stderr)
 
 
 def unfinished(steps: Iterable[Step], store: Store) -> dict[str, int]:

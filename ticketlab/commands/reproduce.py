@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from ticketlab.commands.common import check_writable, loggers_of, unfinished, where_of
+from ticketlab.commands.common import check_writable, loggers_of, tell_failed, unfinished, where_of
 from ticketlab.errors import InputError
 from ticketlab.experiment.estimate import estimate
 from ticketlab.experiment.run import Failure
@@ -92,8 +92,7 @@ def run_reproduce(options: argparse.Namespace) -> int:
             found.left_out,
         ),
     )
-    for failure in failures:
-        print(f"failed: {failure.step.label}: {failure.text}".splitlines()[0], file=sys.stderr)
+    tell_failed((failure.step.label, failure.text) for failure in failures)
     return 1 if failures else 0
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ticketlab.commands.check import shell
-from ticketlab.commands.common import check_writable
+from ticketlab.commands.common import check_writable, shell
 from ticketlab.commands.sketch_options import checked_options, draws_of, kinds_of
 from ticketlab.data.load import load
 from ticketlab.experiment.identity import digest

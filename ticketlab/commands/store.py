@@ -16,7 +16,7 @@ from ticketlab.errors import InputError
 from ticketlab.experiment import archive, upkeep
 from ticketlab.experiment.merge import Imported, check_import, import_store
 from ticketlab.experiment.place import OWN, place_of
-from ticketlab.experiment.store import RESULT, STEPS, Store, parsed, path_of
+from ticketlab.experiment.store import STEPS, Store
 from ticketlab.report.words import duration
 
 
@@ -51,7 +51,8 @@ def opened(place: str) -> Store:
 
 
 def _list(store: Store, options: argparse.Namespace) -> int:
-    found = [_entry(store, step_id) for step_id in store.ids()]
+    # Nothing is put aside by looking.
+    found = [store.peek(step_id) or {"id": step_id, "kind": "damaged", "label": ""} for step_id in store.ids()]
     found = [entry for entry in found if options.kind is None or entry.get("kind") == options.kind]
     if options.json:
         print(json.dumps(found, indent=1))
@@ -67,14 +68,6 @@ def _list(store: Store, options: argparse.Namespace) -> int:
     for kind, entries in sorted(kinds.items()):
         print(f"{len(entries)} {kind}, {duration(sum(e.get('seconds', 0) for e in entries))}")
     return 0
-
-
-def _entry(store: Store, step_id: str) -> dict[str, Any]:
-    """What is written down about a step. Nothing is put aside by looking."""
-    try:
-        return parsed(step_id, store.files.get(path_of(step_id), RESULT))
-    except (OSError, ValueError, RecursionError):
-        return {"id": step_id, "kind": "damaged", "label": ""}
 
 
 def _verify(store: Store, options: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from ticketlab.data.variants import SMALLER
@@ -168,12 +168,20 @@ class Agenda:
 
     def _filled(self, step: Step, key: str) -> Pack:
         """The step and, if it is a training, others that are ready and can be trained with it."""
+        pack = Pack([step], [key])
         if step.kind != "train" or self._width == 1:
-            return Pack([step], [key])
-        others = [self._steps[self._order[rank]] for rank in heapq.nsmallest(_FAR, self._ready)]
-        free = [other for other in others if other.id in self._open and other.id not in self._out]
-        found = packed(step, free, self._store, self._width, self._running)
-        return Pack(found, [content_key(s, self._store) for s in found])
+            return pack
+        for rank in heapq.nsmallest(_FAR, self._ready):
+            if len(pack.steps) == self._width:
+                break
+            other = self._steps[self._order[rank]]
+            if other.id not in self._open or other.id in self._out or not alike(step, other):
+                continue
+            its = content_key(other, self._store)
+            if its not in self._running and its not in pack.keys and not self._store.same_content(its):
+                pack.steps.append(other)
+                pack.keys.append(its)
+        return pack
 
     def _more_to_come(self, step: Step) -> bool:
         """Whether a training should wait a little for others of its pack: masks are being made right now."""
@@ -195,28 +203,6 @@ def content_key(step: Step, store: Store) -> str:
                 store.discard(i)
                 raise DamagedResult(i) from None
         raise
-
-
-def packed(step: Step, others: Sequence[Step], store: Store, width: int, but: Collection[str] = ()) -> list[Step]:
-    """A step that is ready and, if it is a training, others that can be trained with it, up to ``width``.
-
-    ``but`` are content keys of work that is under way elsewhere.
-    """
-    if step.kind != "train" or width == 1:
-        return [step]
-    pack, keys = [step], {*but, content_key(step, store)}
-    for other in others:
-        if len(pack) == width:
-            break
-        if other is step or other.id in store or not alike(step, other):
-            continue
-        if any(i not in store for i in other.inputs.values()):
-            continue
-        key = content_key(other, store)
-        if key not in keys and not store.same_content(key):
-            keys.add(key)
-            pack.append(other)
-    return pack
 
 
 def alike(step: Step, other: Step) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 
 from ticketlab.experiment.step import Step
+from ticketlab.experiment.study import Compared
 from ticketlab.stats.comparison import FEWEST_SEEDS
 
 ORIGINAL, DENSE = "original", "dense"
@@ -85,25 +86,25 @@ class Plan:
         """The seeds that have a dense run."""
         return [arm.seed for arm in self.arms if arm.check == DENSE]
 
-    def comparable(self, lost: Container[str]) -> set[Arm]:
-        """The comparisons (by their first tampered arms) that can come to a verdict without these steps.
+    def comparable(self, lost: Container[str]) -> set[Compared]:
+        """The comparisons that can come to a verdict without these steps.
 
         A verdict needs the leading seeds.
         """
         return self._comparisons(lambda step: step not in lost, FEWEST_SEEDS)
 
-    def compared(self, store: Container[str]) -> set[Arm]:
-        """The comparisons, by their first tampered arms, of which every step is in a store."""
+    def finished(self, store: Container[str]) -> set[Compared]:
+        """The comparisons of which every step is in a store."""
         return self._comparisons(lambda step: step in store)
 
-    def _comparisons(self, fine: Callable[[str], bool], seeds: float = math.inf) -> set[Arm]:
-        found: dict[Arm, bool] = {}
+    def _comparisons(self, fine: Callable[[str], bool], seeds: float = math.inf) -> set[Compared]:
+        found: dict[Compared, bool] = {}
         for arm, trained in self.arms.items():
-            if arm.check not in (ORIGINAL, DENSE) and arm.seed < seeds:
+            if arm.check != ORIGINAL and arm.sparsity is not None and arm.seed < seeds:
                 steps = (self.arms[replace(arm, check=ORIGINAL)].final, trained.final, trained.control or trained.final)
-                first = replace(arm, seed=0)
-                found[first] = found.get(first, True) and all(fine(step) for step in steps)
-        return {arm for arm, whole in found.items() if whole}
+                key = (arm.method, arm.check, arm.sparsity)
+                found[key] = found.get(key, True) and all(fine(step) for step in steps)
+        return {key for key, whole in found.items() if whole}
 
     def ancestors(self, wanted: Iterable[str]) -> list[Step]:
         """The steps with these ids and everything that they need, in an order in which they can run."""

@@ -79,7 +79,8 @@ class Driver:
         told = False
         # What was withheld from an earlier agenda is handed out by this one.
         self._suspects.clear()
-        while agenda.left or self._out or self._suspects:
+        # What is out, or under suspicion, is left too.
+        while agenda.left:
             if self._interrupt.asked and not told:
                 self._site.stop()
                 told = True
@@ -104,8 +105,6 @@ class Driver:
                 damaged = error
             self._check_scheduler()
         self._interrupt.check()
-        if damaged:
-            raise damaged
 
     def _hand_out(self, agenda: Agenda) -> None:
         """Keep every thread busy with one task, and one in reserve.

@@ -17,20 +17,25 @@ from ticketlab.experiment.study import Compared, Study
 from ticketlab.methods import Method
 
 
-def current(study: Study, store: Store, methods: Mapping[str, Method] | None = None, lost: Container[str] = ()) -> Plan:
+def current(
+    study: Study,
+    store: Store,
+    methods: Mapping[str, Method] | None = None,
+    lost: Container[str] = (),
+    first: Plan | None = None,
+) -> Plan:
     """The plan of the look that the study is at: the first one that is not finished, or the last one there is.
 
-    ``lost`` are steps that cannot be computed, as one failed.
+    ``lost`` are steps that cannot be computed, as one failed. ``first`` is the first look's plan, if it is known.
     """
-    planned = plan(study, methods)
+    planned = plan(study, methods) if first is None else first
     while (after := following(study, planned, store, methods, lost)) is not None:
         planned = after
     return planned
 
 
-def most(study: Study, methods: Mapping[str, Method] | None = None) -> Plan:
-    """The plan of the study if nothing is decided before the last look."""
-    first = plan(study, methods)
+def most(study: Study, first: Plan, methods: Mapping[str, Method] | None = None) -> Plan:
+    """The plan of the study if nothing is decided before the last look; ``first`` is the first one's."""
     if not study.until_decided:
         return first
     return plan(study, methods, granted=dict.fromkeys(compared(study, first), study.seeds))
@@ -50,7 +55,7 @@ def following(
     if not study.until_decided or any(step not in store and step not in lost for step in planned.steps):
         return None
     seeds = {key: planned.seeds(*key) for key in compared(study, planned)}
-    whole = {(arm.method, arm.check, arm.sparsity) for arm in planned.compared(store)}
+    whole = planned.finished(store)
     given = grants(study, planned, store)
     more = {key: grant.seeds for key, grant in given.items() if grant.seeds is not None and key in whole}
     return plan(study, methods, granted=seeds | more) if more else None

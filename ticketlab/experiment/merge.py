@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -11,22 +9,9 @@ from pathlib import Path
 
 from ticketlab.errors import InputError
 from ticketlab.experiment.place import OWN, place_of
-from ticketlab.experiment.store import (
-    CONTENTS,
-    MASK,
-    RESULT,
-    STEPS,
-    TENSORS,
-    DamagedResult,
-    LookingStore,
-    Store,
-    path_of,
-)
-from ticketlab.experiment.upkeep import check_step
+from ticketlab.experiment.store import CONTENTS, STEPS, LookingStore, Store, path_of
+from ticketlab.experiment.upkeep import whole_step
 from ticketlab.reproduce import records
-
-# Ids come out of files that others wrote, and become paths here.
-_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -140,22 +125,6 @@ class _Source(LookingStore):
             with suppress(OSError, ValueError):
                 yield name.rpartition("/")[2], self.files.read(name).decode().strip()
 
-    def everything(self, step_id: str) -> dict[str, bytes]:
-        """Everything that a finished step left, as it was written.
-
-        Raises:
-            DamagedResult: anything about it is not as it was written.
-        """
-        hashes, folder = self._finished(step_id)["files"], path_of(step_id)
-        # A name with a path in it would be written elsewhere.
-        if any(name not in (MASK, TENSORS) for name in hashes):
-            raise DamagedResult(step_id)
-        files = {name: self.files.get(folder, name) for name in hashes}
-        # What is checked is what will be written: nothing is read twice.
-        if any(hashlib.sha256(content).hexdigest() != hashes[name] for name, content in files.items()):
-            raise DamagedResult(step_id)
-        return {**files, RESULT: self.files.get(folder, RESULT)}
-
 
 class _Import:
     """One source on its way into one store."""
@@ -173,8 +142,11 @@ class _Import:
         for step_id in sorted(self._source.ids(), key=self._shares):
             try:
                 self._take(step_id)
+            except InputError:
+                # A ValueError too, but of the place that takes the steps in: the source is not to blame.
+                raise
             # A chain of shared results that never ends is damage too.
-            except (DamagedResult, KeyError, OSError, ValueError, RecursionError):
+            except (KeyError, OSError, ValueError, RecursionError):
                 self.damaged.append(step_id)
 
     def _shares(self, step_id: str) -> bool:
@@ -183,19 +155,16 @@ class _Import:
         return False
 
     def _take(self, step_id: str) -> None:
-        """Copy a step, or find out why not; KeyError, DamagedResult, OSError or RecursionError if it is damaged."""
+        """Copy a step, or find out why not; KeyError, OSError, ValueError or RecursionError if it is damaged."""
         digests, origin = self._source.digests(step_id), self._source.linked(step_id)
-        if not all(_ID.fullmatch(i) for i in (step_id, origin or step_id)):
-            raise DamagedResult(step_id)
         if step_id in self._into:
             (self.known if self._into.digests(step_id) == digests else self.differing).append(step_id)
         elif origin and self._into.digests(origin) != digests:
             # What it shares is not what is there: alone it would be the source's, joined it would be another's.
             self.differing.append(step_id)
         else:
-            files = self._source.everything(step_id)
-            # A step that is not what its name says would be taken for another one.
-            check_step(self._source, path_of(step_id), step_id, files[RESULT])
+            # What is checked is what is written: nothing is read twice.
+            files = whole_step(self._source, path_of(step_id))
             with self._writing():
                 self._into.files.put_folder(path_of(step_id), files)
             self.new.append(step_id)

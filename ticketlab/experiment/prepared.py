@@ -54,7 +54,7 @@ class Prepared:
 
     def estimate_of_most(self, jobs: int) -> Estimate:
         """What it will take at most: every comparison taken to the last look."""
-        steps = most(self.study, self.methods).steps.values()
+        steps = most(self.study, self.plan, self.methods).steps.values()
         return estimate(steps, self.study, self.context, self.store, jobs)
 
     def run(
@@ -76,7 +76,7 @@ class Prepared:
         self.study.save(self.folder)
         keep_place(self.folder, store.place)
         untrained = self._untrained(store)
-        planned = current(self.study, store, self.methods)
+        planned = current(self.study, store, self.methods, first=self.plan)
         failures: list[Failure] = []
         try:
             with workers(where, memory_of(steps, self.study, self.context).total(self.context.width)) as crew:
@@ -114,7 +114,7 @@ class Prepared:
             after = following(self.study, planned, store, self.methods, lost_to(failures))
             return collect(self.study, planned, store, self.methods) if after is None else after
 
-        before = planned.compared(store)
+        before = planned.finished(store)
 
         def failed(failure: Failure) -> None:
             failures.append(failure)
@@ -122,9 +122,8 @@ class Prepared:
                 # Nothing is left to find out: what failed is said at once.
                 raise failures[0].error()
 
-        steps = list(planned.ordered())
         return compute(
-            steps,
+            list(planned.ordered()),
             self.context,
             store,
             read,
@@ -145,8 +144,8 @@ class Prepared:
 
     def _withdraw_what_cannot_be(self, planned: Plan, failures: Sequence[Failure]) -> None:
         """Take new methods of which nothing can come out of the study again: they would fail in it for ever."""
-        had = {arm.method for arm in planned.comparable(())}
-        left = {arm.method for arm in planned.comparable(lost_to(failures))}
+        had = {method for method, _, _ in planned.comparable(())}
+        left = {method for method, _, _ in planned.comparable(lost_to(failures))}
         kept = {*left, *(self.before.methods if self.before else ())}
         methods = tuple(m for m in self.study.methods if m in kept or m not in had)
         if failures and methods:
@@ -226,9 +225,3 @@ def _written(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return written if isinstance(written, dict) else {}
-
-
-def check_jobs(jobs: int) -> None:
-    """Refuse a number of processes with which nothing could run."""
-    if jobs < 1:
-        raise InputError(f"asked for {jobs} jobs, got fewer than one.")

@@ -44,7 +44,7 @@ def collect(study: Study, plan: Plan, store: Store, methods: Mapping[str, Method
     return {
         "format": FORMAT,
         "ticketlab": ticketlab.__version__,
-        "title": f"{', '.join(study.methods)} on {study.data['name']} / {study.model['name']}",
+        "title": study.title,
         "command": study.command,
         "created": study.created,
         "complete": whole and all(grant.seeds is None for grant in next_.values()),

@@ -20,7 +20,8 @@ from ticketlab.experiment.files import DamagedFile, Files, LocalFiles, open_file
 from ticketlab.experiment.step import Result, Step
 from ticketlab.mask import Mask
 
-_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+# What others wrote becomes a path only if it looks like a step.
+ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 RESULT, MASK, TENSORS = "result.json", "mask.safetensors", "tensors.safetensors"
 STEPS, CONTENTS, DAMAGED = "steps", "contents", "damaged"
 # What says that something else lies in a file's place. Other errors of reading pass: they are no damage.
@@ -77,6 +78,13 @@ class Store:
         """
         return dict(self._finished(step_id))
 
+    def peek(self, step_id: str) -> dict[str, Any] | None:
+        """The record of a step, read anew; None if it cannot be read: what is damaged stays, and none is kept."""
+        try:
+            return parsed(step_id, self.files.get(path_of(step_id), RESULT))
+        except (OSError, ValueError):
+            return None
+
     def digests(self, step_id: str) -> dict[str, str]:
         """The content hashes of what a finished step left."""
         return dict(self._finished(step_id)["digests"])
@@ -119,7 +127,7 @@ class Store:
             found = self.files.read(f"{CONTENTS}/{content_key}").decode().strip()
         except (OSError, ValueError):
             return None
-        return found if found in self else None
+        return found if ID.fullmatch(found) and found in self else None
 
     def linked(self, step_id: str) -> str | None:
         """The step whose result this one shares, if any."""
@@ -289,7 +297,9 @@ def _check(record: Mapping[str, Any]) -> None:
     # Both become paths.
     if not {*record["files"]} <= {MASK, TENSORS}:
         raise ValueError("files that no step writes")
-    if "linked" in record and (not _ID.fullmatch(record["linked"]) or record["linked"] == record["id"]):
+    if not ID.fullmatch(record["id"]):
+        raise ValueError("its id is none")
+    if "linked" in record and (not ID.fullmatch(record["linked"]) or record["linked"] == record["id"]):
         raise ValueError("it shares the result of no step")
 
 

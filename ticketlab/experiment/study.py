@@ -18,7 +18,7 @@ Compared = tuple[str, str, float]
 FORMAT = 1
 # Beyond any study, so that a damaged number is not planned for hours.
 MOST_SEEDS = 100_000
-_FILE = "study.json"
+FILE = "study.json"
 _NOT_OTHER = {"store", "store.txt"}
 # What a study keeps for life, with the words for it in messages.
 FIXED = ("data", "model", "recipe", "numerics", "scoring", "statistics")
@@ -52,6 +52,11 @@ class Study(Conditions):
         commands = self.commands or ((self.command,) if self.command else ())
         object.__setattr__(self, "commands", commands)
         object.__setattr__(self, "command", "\n".join(commands))
+
+    @property
+    def title(self) -> str:
+        """What is studied, in a line."""
+        return f"{', '.join(self.methods)} on {self.data['name']} / {self.model['name']}"
 
     @property
     def until_decided(self) -> bool:
@@ -102,7 +107,7 @@ class Study(Conditions):
         """Write ``study.json``."""
         value = {"format": FORMAT, **asdict(self)}
         del value["command"]
-        write_atomically(folder / _FILE, json.dumps(value, indent=1).encode())
+        write_atomically(folder / FILE, json.dumps(value, indent=1).encode())
 
     @classmethod
     def load(cls, folder: Path) -> Study:
@@ -111,9 +116,9 @@ class Study(Conditions):
         Raises:
             InputError: there is none, or it cannot be read.
         """
-        path = folder / _FILE
+        path = folder / FILE
         if not path.is_file():
-            raise InputError(f"asked for the study in {folder}, got a folder without {_FILE}: nothing to show.")
+            raise InputError(f"asked for the study in {folder}, got a folder without {FILE}: nothing to show.")
         try:
             value = json.loads(path.read_text())
             if value.pop("format") != FORMAT:
@@ -179,7 +184,7 @@ def _check_type(name: str, value: Any, kind: Any) -> None:
 
 def forget(folder: Path) -> None:
     """Take a study's spec away; finished steps stay, for whoever needs the same ones."""
-    (folder / _FILE).unlink(missing_ok=True)
+    (folder / FILE).unlink(missing_ok=True)
 
 
 def exists(folder: Path) -> bool:
@@ -188,7 +193,7 @@ def exists(folder: Path) -> bool:
     Raises:
         InputError: it holds other things, among which a study should not be put.
     """
-    if (folder / _FILE).is_file():
+    if (folder / FILE).is_file():
         return True
     if folder.exists() and (not folder.is_dir() or any(entry.name not in _NOT_OTHER for entry in folder.iterdir())):
         raise InputError(f"asked for --out {folder}, got something that is no study and not empty. Use another folder.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,10 +20,9 @@ from ticketlab.experiment.step import REVISIONS
 from ticketlab.experiment.store import (
     CONTENTS,
     DAMAGED,
-    MASK,
+    ID,
     RESULT,
     STEPS,
-    TENSORS,
     LookingStore,
     Store,
     parsed,
@@ -33,7 +31,6 @@ from ticketlab.experiment.store import (
 )
 
 STUDIES = "studies"
-_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 # Threads that verify, and how many steps they are given at a time.
 _READERS = 4
 _AT_ONCE = 256
@@ -79,41 +76,34 @@ def verify(store: Store) -> Verified:
 def _verified(store: Store, folder: str) -> int | Finding:
     """The size of a step, or what is wrong with it."""
     try:
-        content = store.files.get(folder, RESULT)
-        return len(content) + check_step(store, folder, folder.rpartition("/")[2], content)
+        return sum(map(len, whole_step(store, folder).values()))
     except FileNotFoundError as error:
         return Finding(folder, f"{Path(str(error.filename or error)).name} is missing")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return Finding(folder, str(error))
 
 
-def check_step(store: Store, folder: str, step_id: str, content: bytes) -> int:
-    """The size of a step's files; ValueError where anything differs from what was written."""
+def whole_step(store: Store, folder: str) -> dict[str, bytes]:
+    """Everything that a step left, its record last; ValueError where anything differs from what was written."""
+    step_id, content = folder.rpartition("/")[2], store.files.get(folder, RESULT)
     record = parsed(step_id, content)
     if written(record) != content:
         raise ValueError(f"{RESULT} was rewritten: equal values in other bytes")
-    if folder != path_of(step_id) or not _ID.fullmatch(step_id):
+    if folder != path_of(step_id):
         raise ValueError(f"asked for a step's folder, got {folder}")
     # Of this revision of the code or of an earlier one: older results stay whole.
     revisions = range(1, REVISIONS[record["kind"]] + 1)
     if step_id not in [digest([record["kind"], r, record["params"], record["inputs"]]) for r in revisions]:
         raise ValueError("its id is not the hash of what it says it computed")
-    # A name with a path in it would be read elsewhere, and a device never ends.
-    if foreign := set(record["files"]) - {MASK, TENSORS}:
-        raise ValueError(f"it lists {sorted(foreign)[0]!r:.80}, which no step writes")
     if extra := set(store.files.names(folder)) - {RESULT, *record["files"]}:
         raise ValueError(f"{sorted(extra)[0]} does not belong there")
-    size = 0
-    for name, wanted in record["files"].items():
-        held = store.files.get(folder, name)
-        size += len(held)
-        if hashlib.sha256(held).hexdigest() != wanted:
+    files = {name: store.files.get(folder, name) for name in record["files"]}
+    for name, held in files.items():
+        if hashlib.sha256(held).hexdigest() != record["files"][name]:
             raise ValueError(f"{name} is not as it was written")
-    if "linked" in record and not (
-        _ID.fullmatch(record["linked"]) and store.files.has_folder(path_of(record["linked"]))
-    ):
+    if "linked" in record and not store.files.has_folder(path_of(record["linked"])):
         raise ValueError(f"the step that it shares the result of, {record['linked']}, is missing")
-    return size
+    return {**files, RESULT: content}
 
 
 def _index(store: Store) -> Iterator[Finding]:
@@ -122,7 +112,7 @@ def _index(store: Store) -> Iterator[Finding]:
         key = name.rpartition("/")[2]
         try:
             step_id = store.files.read(name).decode()
-            if not _ID.fullmatch(step_id):
+            if not ID.fullmatch(step_id):
                 raise ValueError("names no step")
             record = parsed(step_id, store.files.get(path_of(step_id), RESULT))
         except FileNotFoundError:
@@ -146,8 +136,7 @@ def _lists(store: Store) -> Iterator[Finding]:
 
 def register(store: Store, folder: Path, what: str, steps: Iterable[str]) -> None:
     """Write down that a study or a table in ``folder`` needs these steps, so that gc keeps them."""
-    name = f"{STUDIES}/{digest([str(folder.resolve()), what])}.json"
-    needed = set(steps)
+    name, needed = list_of(folder, what), set(steps)
     # A damaged list is of this very study: what it needs is known anew.
     with suppress(FileNotFoundError, InputError):
         before = _needed(store.files.read(name), name)
@@ -160,11 +149,16 @@ def register(store: Store, folder: Path, what: str, steps: Iterable[str]) -> Non
         raise InputError(f"asked to write {store.place}/{name}, got {error.strerror or error}.") from error
 
 
+def list_of(folder: Path, what: str) -> str:
+    """The name in a store of the list of what the study or table ``what`` in ``folder`` needs."""
+    return f"{STUDIES}/{digest([str(folder.resolve()), what])}.json"
+
+
 def _needed(content: bytes, name: str) -> set[str]:
     try:
         record = json.loads(content)
         record.pop("checksum")
-        if written(record) != content or not all(_ID.fullmatch(step) for step in record["steps"]):
+        if written(record) != content or not all(ID.fullmatch(step) for step in record["steps"]):
             raise ValueError("it is not as it was written")
         return set(record["steps"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ticketlab.experiment.arms import ORIGINAL, Arm, Plan
 from ticketlab.experiment.step import Step
-from ticketlab.experiment.store import RESULT, Store, parsed, path_of
+from ticketlab.experiment.store import Store
 from ticketlab.logging.logger import Logger, Training, as_logger
 
 
@@ -70,20 +70,14 @@ class Listening:
         self._loggers = []
 
     def _tell(self, step_id: str) -> None:
-        if not self._loggers or step_id in self._told or (record := self._record(step_id)) is None:
+        # What is damaged stays, to be computed again.
+        if not self._loggers or step_id in self._told or (record := self._store.peek(step_id)) is None:
             return
         self._told.add(step_id)
         where, step, arm = self._tickets[step_id]
         training = _training(where, step, arm, record)
         for logger in list(self._loggers):
             self._call(logger, logger.training, training)
-
-    def _record(self, step_id: str) -> dict[str, Any] | None:
-        """What is written down about a finished step. What is damaged stays, to be computed again."""
-        try:
-            return parsed(step_id, self._store.files.get(path_of(step_id), RESULT))
-        except (OSError, ValueError, RecursionError):
-            return None
 
     def _call(self, logger: Logger, function: Callable[..., None], *arguments: Training) -> None:
         try:

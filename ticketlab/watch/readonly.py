@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ticketlab.experiment.store import RESULT, Store, parsed, path_of
+from ticketlab.experiment.store import LookingStore
 
 
-class ReadOnly(Store):
+class ReadOnly(LookingStore):
     """A store as it was at the last ``look``. Nothing in it is ever written, moved or removed.
 
     Records of finished steps never change: each is read once, and all are kept, without their histories, which may be
@@ -38,17 +39,12 @@ class ReadOnly(Store):
         """Whether there is something of a step that is no whole result."""
         return step_id in self._there and step_id not in self
 
-    def discard(self, step_id: str) -> None:
-        """Leave it to the runs that need the step."""
-
     def _record(self, step_id: str) -> dict[str, Any] | None:
         if step_id in self._there and step_id not in self._seen:
-            try:
-                record = parsed(step_id, self.files.get(path_of(step_id), RESULT))
-                if "linked" in record and record["linked"] not in self:
-                    return None
-            except (OSError, ValueError, RecursionError):
-                return None
-            record["facts"].pop("history", None)
-            self._seen[step_id] = record
+            # A chain of shared results that never ends is no result.
+            with suppress(RecursionError):
+                record = self.peek(step_id)
+                if record is not None and ("linked" not in record or record["linked"] in self):
+                    record["facts"].pop("history", None)
+                    self._seen[step_id] = record
         return self._seen.get(step_id)

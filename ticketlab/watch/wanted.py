@@ -10,15 +10,12 @@ from pathlib import Path
 
 from ticketlab.errors import InputError
 from ticketlab.experiment.arms import Plan
-from ticketlab.experiment.identity import digest
 from ticketlab.experiment.looks import current
 from ticketlab.experiment.place import OWN
 from ticketlab.experiment.store import Store
-from ticketlab.experiment.study import Study
-from ticketlab.experiment.upkeep import STUDIES
+from ticketlab.experiment.study import FILE, Study
+from ticketlab.experiment.upkeep import STUDIES, list_of
 from ticketlab.spec import no_code
-
-STUDY = "study.json"
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class Wants:
         for what, steps in self._listed():
             # A folder that was moved has lists of both places.
             listed[what] = listed.get(what, frozenset()) | steps
-        if (self._folder / STUDY).is_file():
+        if (self._folder / FILE).is_file():
             return self._study(listed.get("study", frozenset()))
         tables = tuple(sorted(what for what in listed if what != "study"))
         if not tables:
@@ -78,9 +75,8 @@ class Wants:
         if planned is not None and not (planned.steps.keys() <= listed or listed <= planned.steps.keys()):
             # A score of the user's own was edited since the run began: its list says what runs.
             planned = None
-        title = f"{', '.join(study.methods)} on {study.data['name']} / {study.model['name']}"
         steps = listed if planned is None else frozenset(planned.steps)
-        return Wanted(title, steps, _seconds(study.created), study, planned)
+        return Wanted(study.title, steps, _seconds(study.created), study, planned)
 
     def _goes_on(self, study: Study) -> bool:
         """Whether the look that the study was at is taken, so that there may be another one."""
@@ -116,7 +112,7 @@ class Wants:
         what = str(entry["what"])
         own = self._store.place == str(self._folder / OWN)
         # A store of its own may have been moved with the folder.
-        mine = own or name == f"{STUDIES}/{digest([str(self._folder.resolve()), what])}.json"
+        mine = own or name == list_of(self._folder, what)
         return (content, what, frozenset(map(str, entry["steps"]))) if mine else None
 
 
