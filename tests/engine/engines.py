@@ -48,7 +48,7 @@ def opened(spec: str) -> Callable[..., Engine]:
 
 
 ENGINES: dict[str, Callable[..., Engine]] = {
-    **{spec: opened(spec) for spec in ("plain", "tuned", "tuned+im2col")},
+    **{spec: opened(spec) for spec in ("plain", "tuned", "tuned+im2col", "sparse")},
     "stacked": stacked,
     "graph": graphs,
 }
