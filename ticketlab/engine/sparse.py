@@ -56,10 +56,11 @@ class Sparse:
         (job,) = jobs
         # Before the next one is made: a net of a large model takes gigabytes.
         self._model = None
+        if job.mask is not None:
+            self._check_mask(job.mask)
         if job.mask is None or arithmetic(job.mask, self._pixels, self._template) > _DENSE:
             self._dense.load(jobs)
             return
-        self._check_mask(job.mask)
         trained = [name for name, p in self._setting.template.named_parameters() if p.requires_grad]
         self._weights = clones({n: job.weights[n].to(t.dtype) for n, t in self._template.items()})
         self._momentum = {}
