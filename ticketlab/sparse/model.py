@@ -127,6 +127,6 @@ def _check_once(model: nn.Module, steps: Sequence[Step]) -> None:
     names = [name for step in steps for name in (step.module, step.norm) if name]
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(
-            f"asked for a sparse {type(model).__name__}, got {twice[0]!r} used more than once, which the sparse kernels "
-            "do not know."
+            f"asked for a sparse {type(model).__name__}, got {twice[0]!r} used more than once, which the sparse "
+            "kernels do not know."
         )
