@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 
 import ticketlab
 from engine.engines import LONG, images, kernels_needed, net
+from ticketlab.commands.common import default_folder
 from ticketlab.engine import choose
 from ticketlab.engine.choose import Measurements, Speed, Work, measure, mixed
 from ticketlab.engine.engine import State
@@ -138,6 +140,12 @@ def test_a_worker_of_another_instruction_set_or_other_sources_is_refused(monkeyp
         patch.setenv("TICKETLAB_CXXFLAGS", "-ffast-math")
         with pytest.raises(InputError, match=f"with kernels '{wanted['kernels']}' as here, got .* at there"):
             check_numerics(wanted, "there")
+
+
+def test_a_folder_keeps_its_name_where_sparse_training_is_left_open() -> None:
+    asked = {"data": "digits", "model": "conv", "engine": None}
+    names = [default_folder(Namespace(**asked, **more), set()) for more in ({}, {"sparse": "auto"}, {"sparse": "on"})]
+    assert names[0] == names[1] != names[2]
 
 
 # Left open.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -15,6 +16,8 @@ from ticketlab.sparse.trace import traced
 
 # Of the outputs' size; the kernels' rounding is a thousandth of that, and another function's outputs are far from it.
 _ALIKE = 1e-3
+# Of the weights of the net that is tried out; more would only take longer.
+_KEPT = 0.1
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -67,15 +70,16 @@ def _agreed(model: nn.Module, inputs: Tensor) -> dict[str, int]:
     mask: dict[str, Tensor] = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear) and (weight := module._parameters.get("weight")) is not None:
-            mask[f"{name}.weight"] = torch.rand(weight.shape, generator=draw) < 0.3
-            weight.mul_(mask[f"{name}.weight"])
+            alive = mask[f"{name}.weight"] = torch.rand(weight.shape, generator=draw) < _KEPT
+            # As large as with all of them: in a deep net nothing of the inputs would be left else.
+            weight.mul_(alive / math.sqrt(_KEPT))
 
             def look(_: nn.Module, __: object, out: Tensor, name: str = name) -> None:
                 pixels[f"{name}.weight"] = out[0, 0].numel()
 
             module.register_forward_hook(look)
     wanted = model(inputs)
-    sparse = SparseModel(model, mask, inputs.shape[1:], len(inputs), training=False)
+    sparse = SparseModel(model, mask, inputs.shape[1:], len(inputs))
     strange = sorted({*sparse.parameters} - {name for name, _ in model.named_parameters()})
     if strange:
         raise _refused(f"{strange[0]!r} computed from other parameters")
