@@ -31,6 +31,7 @@ def options(**changes: Any) -> argparse.Namespace:
         "precision": "fp32",
         "device": "cpu",
         "tickets": 60,
+        "sparsity": 0.9,
         "epochs": 2,
         "batch_size": 16,
         "jobs": 2,
@@ -87,6 +88,7 @@ def test_a_wide_engine_pays_for_free_places() -> None:
     [
         ({"tickets": 0}, "0 tickets"),
         ({"jobs": 0}, "0 jobs"),
+        ({"sparsity": 90}, "sparsity 90"),
         ({"precision": "fp8"}, "fp8"),
         ({"data": "digist"}, "'digits'"),
         ({"batch_size": 0}, "batch_size"),

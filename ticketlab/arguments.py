@@ -146,6 +146,9 @@ def bench(p: argparse.ArgumentParser) -> None:
     p.add_argument("--model", default="conv", help="a model, or package:factory of your own (default: conv)")
     p.add_argument("--precision", metavar="P", default="fp32", help="fp32, bf16, or tf32 on GPUs (default: fp32)")
     _device(p)
+    p.add_argument(
+        "--sparsity", type=float, default=0.9, metavar="S", help="of the tickets; counts for sparse (default: 0.9)"
+    )
     p.add_argument("--tickets", type=int, default=60, metavar="N", help="trainings to estimate for (default: 60)")
     p.add_argument("--epochs", type=float, metavar="N", help="of each training (default: the data's recipe)")
     p.add_argument("--batch-size", type=int, metavar="N")
@@ -393,6 +396,13 @@ def _running(p: argparse.ArgumentParser, engine: str) -> Group:
         help="seconds between two checkpoints of a training, from which it goes on when stopped (default: 60)",
     )
     run.add_argument("--engine", metavar="E", help=f"what trains the tickets; see `ticketlab bench` ({engine})")
+    run.add_argument(
+        "--sparse",
+        choices=["auto", "on", "off"],
+        default="auto",
+        help="train tickets on the sparse kernels (--engine sparse), or never; auto: where the engine is measured and "
+        "they are clearly faster (default: auto)",
+    )
     return run
 
 

@@ -23,7 +23,7 @@ from ticketlab.errors import InputError
 from ticketlab.experiment.api import as_data
 from ticketlab.experiment.factory import Factory, ModelLike
 from ticketlab.experiment.identity import digest
-from ticketlab.experiment.settings import checked_device
+from ticketlab.experiment.settings import USUAL_ENGINE, asked_engine, checked_device, kernels
 from ticketlab.program import Ticket
 
 
@@ -35,7 +35,8 @@ def train(
     recipe: Recipe | None = None,
     seeds: Sequence[int] | None = None,
     until: float | None = None,
-    engine: str = "tuned",
+    engine: str | None = None,
+    sparse: str = "auto",
     precision: str = "fp32",
     device: str = "cpu",
     threads: int = 1,
@@ -54,7 +55,8 @@ def train(
         data: ``(train, test)``, a ``Data``, or the name of a data set.
         seeds: each ticket's, for order, augmentation and dropout; 0, 1, ... if not given.
         until: the epoch where training stops; if not given, where the ticket says, or at the recipe's end.
-        engine: see ``ticketlab bench``; ":K" trains K tickets side by side.
+        engine: "tuned" if not given; see ``ticketlab bench``; ":K" trains K tickets side by side.
+        sparse: "on" trains tickets on the sparse kernels, which is the engine "sparse"; "off" refuses that one.
         precision: "fp32", "bf16" or (on GPUs) "tf32".
         checkpoints: a folder where unfinished trainings are kept, written every ``every`` seconds; called again with
             the same arguments, they go on and end bit-equal.
@@ -73,7 +75,7 @@ def train(
         raise InputError("asked to train tickets, got none.")
     if len(numbers) != len(tickets):
         raise InputError(f"asked to train {len(tickets)} tickets, got {len(numbers)} seeds.")
-    if not isinstance(engine, str):
+    if engine is not None and not isinstance(engine, str):
         raise InputError(f"asked for engine {engine!r}, got no name: see `ticketlab list engines`.")
     for number in numbers:
         if isinstance(number, bool) or not isinstance(number, int):
@@ -83,6 +85,7 @@ def train(
     if not (math.isfinite(every) and every >= 0):
         raise InputError(f"asked for a checkpoint every {every} seconds, got no number of at least 0.")
     checked_device(device)
+    engine = asked_engine(engine, sparse) or USUAL_ENGINE
     width = parse(engine)[1]
     with numerics(threads, precision):
         factory = Factory(model, found.classes, found.in_shape)
@@ -99,7 +102,7 @@ def train(
         trainer = open_engine(engine, template, found, chosen, precision=precision, device=device)
         found = found.to(device)
         keeper = Keeper(Path(checkpoints), every, ends=True) if checkpoints is not None else None
-        how = {**chosen.to_json(), "engine": engine, "precision": precision, "threads": threads}
+        how = {**chosen.to_json(), "engine": engine, "precision": precision, "threads": threads, **kernels(engine)}
         same = [factory.identity(), found.fingerprint, how, torch.__version__] if keeper else []
         keys = [digest([*same, j.seed, j.start, j.until, _content(j)]) if keeper else "" for j in jobs]
         trained: list[Trained] = []

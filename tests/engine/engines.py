@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import tiny
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from ticketlab.engine.stacked import Stacked
 from ticketlab.engine.train import train_jobs
 from ticketlab.mask import Mask
 from ticketlab.parameters import prunable
+from ticketlab.sparse import missing
 
 LONG = Recipe(epochs=4, batch_size=9, lr=0.05, augment=True)
 CPU = torch.device("cpu")
@@ -47,8 +49,20 @@ def opened(spec: str) -> Callable[..., Engine]:
     return lambda model, data, recipe: open_engine(spec, model, data, recipe)
 
 
+def kernels_needed() -> None:
+    """Skip where there is no compiler: there are no sparse kernels to test then."""
+    if (why := missing()) and "compiler" in why:
+        pytest.skip(why)
+
+
+def sparse(model: nn.Module, data: Data, recipe: Recipe) -> Engine:
+    kernels_needed()
+    return open_engine("sparse", model, data, recipe)
+
+
 ENGINES: dict[str, Callable[..., Engine]] = {
     **{spec: opened(spec) for spec in ("plain", "tuned", "tuned+im2col")},
+    "sparse": sparse,
     "stacked": stacked,
     "graph": graphs,
 }

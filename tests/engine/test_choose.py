@@ -117,10 +117,10 @@ def test_measuring_leaves_everything_as_it_was() -> None:
 
 def test_candidates() -> None:
     assert candidates(net(), images(), "cpu") == [
-        "plain", "tuned", "tuned+im2col", "stacked:8", "compiled", "compiled+im2col",
+        "plain", "tuned", "tuned+im2col", "sparse", "stacked:8", "compiled", "compiled+im2col",
     ]  # fmt: skip
     big = nn.Sequential(nn.Flatten(), nn.Linear(64, 20000))
-    assert candidates(big, images(), "cpu") == ["plain", "tuned", "compiled"]
+    assert candidates(big, images(), "cpu") == ["plain", "tuned", "sparse", "compiled"]
 
 
 def test_a_study_keeps_the_engine_that_was_measured(

@@ -372,6 +372,10 @@ def test_frozen_parameters_stay_and_are_pruned(engine: str) -> None:
     torch.manual_seed(0)
     model, data = Frozen(), images()
     mask = some_mask(model)
+    if engine == "sparse":
+        with pytest.raises(InputError, match=r"engine 'sparse', got 'norm.bias' frozen .* Use tuned"):
+            ENGINES[engine](Frozen(), data, LONG)
+        return
     (trained,) = train_jobs(ENGINES[engine](Frozen(), data, LONG), [job(model, mask)], data, LONG)
     assert torch.equal(trained.weights["second.weight"], model.second.weight * mask["second.weight"])
     assert torch.equal(trained.weights["norm.bias"], model.norm.bias)
@@ -393,6 +397,10 @@ def test_a_model_without_batch_norm_and_with_tied_weights(engine: str) -> None:
 
     torch.manual_seed(0)
     model, data = Tied(), images()
+    if engine == "sparse":
+        with pytest.raises(InputError, match=r"engine 'sparse', got 'two.weight' tied to 'one.weight'.* Use tuned"):
+            ENGINES[engine](Tied(), data, LONG)
+        return
     (trained,) = train_jobs(ENGINES[engine](Tied(), data, LONG), [job(model, some_mask(model))], data, LONG)
     assert torch.equal(trained.weights["one.weight"], trained.weights["two.weight"])
     assert not torch.equal(trained.weights["one.weight"], model.one.weight)

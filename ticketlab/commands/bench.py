@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from ticketlab.budget import check_sparsity
 from ticketlab.data.load import load
 from ticketlab.data.types import Data
 from ticketlab.engine.choose import Speed, Work, candidates, chosen, measure
@@ -49,6 +50,7 @@ def document(options: argparse.Namespace) -> dict[str, Any]:
     jobs = Where(default if options.jobs is None else options.jobs).jobs
     if options.tickets < 1:
         raise InputError(f"asked for {options.tickets} tickets, got a plan that needs at least one.")
+    check_sparsity(options.sparsity)
     check_precision(options.precision, device)
     recipe = adjusted(default_for(options.data), epochs=options.epochs, batch_size=options.batch_size)
     data = load(options.data, options.data_dir)
@@ -73,6 +75,7 @@ def document(options: argparse.Namespace) -> dict[str, Any]:
             "precision": options.precision,
             "batch_size": recipe.batch_size,
             "epochs": recipe.epochs,
+            "sparsity": options.sparsity,
             "train_images": len(data.train),
             "test_images": len(data.test),
             "flops_per_image": flops,
@@ -108,7 +111,7 @@ def _speeds(
     for spec in candidates(template, data, options.device):
         print(f"measuring {spec}", file=sys.stderr, flush=True)
         try:
-            how = {"precision": options.precision, "device": options.device}
+            how = {"precision": options.precision, "device": options.device, "sparsity": options.sparsity}
             speeds.append(measure(spec, template, data, recipe, **how))
         except InputError as error:
             refused.append({"engine": spec, "why": str(error)})

@@ -100,6 +100,7 @@ def _prepare(options: argparse.Namespace, arguments: list[str], folder: Path) ->
         device=options.device,
         precision=options.precision,
         engine=options.engine,
+        sparse=options.sparse,
         checkpoint_every=options.checkpoint_every,
         command=shell(arguments),
         store=options.store,

@@ -36,7 +36,9 @@ def data_of(options: argparse.Namespace) -> Data:
 
 def default_folder(options: argparse.Namespace, leave_out: set[str]) -> Path:
     """runs/ and a name made from the options but those left out: the same for requests that can share their steps."""
-    kept = {name: repr(value) for name, value in vars(options).items() if name not in leave_out}
+    # Where it is left open, a folder keeps the name that it had before there was a choice.
+    open_ = {"sparse"} if getattr(options, "sparse", None) == "auto" else set()
+    kept = {name: repr(value) for name, value in vars(options).items() if name not in leave_out | open_}
     model = options.model.replace(":", "-").replace("/", "-")
     return Path("runs") / f"{options.data}-{model}-{digest(kept)[:6]}"
 
@@ -72,6 +74,7 @@ def request(options: argparse.Namespace, model: ModelLike, data: Data) -> Single
         device=options.device,
         precision=options.precision,
         engine=options.engine,
+        sparse=options.sparse,
         checkpoint_every=options.checkpoint_every,
     )
 

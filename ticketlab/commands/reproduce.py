@@ -59,6 +59,7 @@ def run_reproduce(options: argparse.Namespace) -> int:
             device=options.device,
             precision=options.precision,
             engine=options.engine,
+            sparse=options.sparse,
             checkpoint_every=options.checkpoint_every,
             jobs=None if where.elsewhere else where.jobs,
         )

@@ -8,16 +8,16 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ticketlab import seeding
+from ticketlab import budget, seeding, select
 from ticketlab.data import cache
 from ticketlab.data.types import Data
 from ticketlab.engine.convolution import small_maps
@@ -29,13 +29,19 @@ from ticketlab.engine.precision import numerics
 from ticketlab.engine.recipe import Recipe
 from ticketlab.engine.schedule import Schedule
 from ticketlab.errors import InputError
+from ticketlab.mask import Mask
 from ticketlab.packing import write_atomically
+from ticketlab.parameters import prunable
+from ticketlab.sparse.library import level
+from ticketlab.sparse.revision import revision
 
 # Raised when an engine's speed may have changed: older measurements are not believed any more.
 _REVISION = 1
 # A compiled engine is tried only where it could pay for its compilation many times over (seconds of training).
 _WORTH_STACKING = 240.0
 _WORTH_COMPILING = 3600.0
+# Its kernels take half a minute to build, once; what they save on such tickets is a part of the plan.
+_WORTH_SPARSE = 120.0
 # Another engine than "tuned" must be this much faster: a choice should not hang on noise.
 _CLEARLY = 0.9
 _STACKABLE = 1_000_000
@@ -43,11 +49,15 @@ _STACKABLE = 1_000_000
 
 @dataclass(frozen=True)
 class Work:
-    """A plan's trainings on one worker: images to train on and to test, and how many tickets there are."""
+    """A plan's trainings on one worker: images to train on and to test, and how many tickets there are.
+
+    ``shares``: which part of the images goes through tickets of which sparsity; the rest goes through dense nets.
+    """
 
     train_images: float
     test_images: float
     tickets: int
+    shares: Mapping[float, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,7 @@ def candidates(template: nn.Module, data: Data, device: str) -> list[str]:
         "plain",
         "tuned",
         *(["tuned+im2col"] if small else []),
+        "sparse",
         *(["stacked:8"] if parameters <= _STACKABLE else []),
         "compiled",
         *(["compiled+im2col"] if small else []),
@@ -97,15 +108,23 @@ def measure(
     device: str = "cpu",
     threads: int = 1,
     seconds: float = 0.4,
+    sparsity: float = 0.9,
 ) -> Speed:
     """Open an engine and time a few of its steps (about ``seconds``, at least three), after a warm-up.
+
+    Args:
+        sparsity: of the ticket that is trained. Only the engine "sparse" gets one, as others take as long for any.
 
     Raises:
         InputError: the engine is not to be had for this model, device or precision.
     """
     try:
         with numerics(threads, precision), seeding.isolated(0, "measure"):
-            return _measured(spec, template, data, recipe, precision, device, seconds)
+            mask = _some_mask(template, sparsity) if spec == "sparse" else None
+            if mask is not None:
+                # Kernels that are not there yet are built once for all studies: no part of setting up this one.
+                level()
+            return _measured(spec, template, data, recipe, mask, precision, device, seconds)
     except InputError:
         raise
     except Exception as error:
@@ -114,15 +133,31 @@ def measure(
         raise InputError(f"asked for engine {spec!r}, got one that fails here: {first[:200]}") from error
 
 
+def _some_mask(template: nn.Module, sparsity: float) -> Mask:
+    """Random positions at smart ratios, whose first layers are nearly dense; uniform ones where those cannot be."""
+    try:
+        counts = budget.smart(template, sparsity)
+    except InputError:
+        counts = budget.uniform(template, sparsity)
+    return Mask(select.at_random({}, counts, dict(Mask.dense(prunable(template))), 0))
+
+
 def _measured(
-    spec: str, template: nn.Module, data: Data, recipe: Recipe, precision: str, device: str, seconds: float
+    spec: str,
+    template: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    mask: Mask | None,
+    precision: str,
+    device: str,
+    seconds: float,
 ) -> Speed:
     where = torch.device(device)
     size = min(recipe.batch_size, len(data.train))
     started = time.perf_counter()
     engine = open_engine(spec, template, data, recipe, precision=precision, device=device)
     weights = clones(tensors_of(template))
-    engine.load([Job(weights, None, seed) for seed in range(engine.width)])
+    engine.load([Job(weights, mask, seed) for seed in range(engine.width)])
     split = data.train.take(torch.arange(size)).to(where)
     splits, seeds = [split] * engine.width, list(range(engine.width))
     feed = Feed(data, splits, seeds, Schedule(replace(recipe, epochs=1, warmup=0), size))
@@ -176,16 +211,31 @@ def choose(known: Measurements, work: Work) -> Speed:
         InputError: no engine can train the model.
     """
     specs = known.candidates()
-    quick = [s for s in specs if not s.startswith(("stacked", "compiled"))]
-    speeds = [s for s in map(known.speed, quick) if s is not None]
+    quick = [s for s in specs if not s.startswith(("sparse", "stacked", "compiled"))]
+    speeds = [s for s in (known.speed(spec, work) for spec in quick) if s is not None]
     if not speeds:
         known.needed("tuned")
     least = min(s.plan(work) for s in speeds)
     for spec in (s for s in specs if s not in quick):
-        worth = _WORTH_STACKING if spec.startswith("stacked") else _WORTH_COMPILING
-        if least > worth and (found := known.speed(spec)) is not None:
+        if least > _worth(spec, work) and (found := known.speed(spec, work)) is not None:
             speeds.append(found)
     return chosen(speeds, work)
+
+
+def _worth(spec: str, work: Work) -> float:
+    """How many seconds a plan must take for an engine to be tried."""
+    if spec == "sparse":
+        # Tickets that cost nothing at all would leave the dense trainings.
+        return _WORTH_SPARSE if 1 - sum(work.shares.values()) < _CLEARLY else math.inf
+    return _WORTH_STACKING if spec.startswith("stacked") else _WORTH_COMPILING
+
+
+def mixed(spec: str, parts: Sequence[tuple[float, Speed]]) -> Speed:
+    """The speed of an engine on a plan: shares of its images, and the speed at each."""
+
+    training = sum(share / speed.train_images_s for share, speed in parts)
+    testing = sum(share / speed.test_images_s for share, speed in parts)
+    return Speed(spec, 1 / training, 1 / testing, max(speed.setup_s for _, speed in parts))
 
 
 class Measurements:
@@ -218,38 +268,58 @@ class Measurements:
     def candidates(self) -> list[str]:
         """The engines that could serve the model here."""
         template, data, _ = self._arguments
-        return candidates(template, data, self._how["device"])
+        found = candidates(template, data, self._how["device"])
+        return [spec for spec in found if spec != "sparse" or self._how["precision"] == "fp32"]
 
-    def needed(self, spec: str) -> Speed:
+    def needed(self, spec: str, sparsity: float | None = None) -> Speed:
         """An engine's speed, known or measured now.
+
+        Args:
+            sparsity: of the tickets, for the engine "sparse".
 
         Raises:
             InputError: the engine is not to be had for this model, device or precision.
         """
         held = self._read()
-        if spec not in held:
+        # Those of other kernels, or of another ticket, say nothing.
+        name = spec if sparsity is None else f"{spec}@{sparsity:g}@{level()}-{revision()}"
+        if name not in held:
             template, data, recipe = self._arguments
-            held[spec] = measure(spec, template, data, recipe, **self._how)
+            how = self._how if sparsity is None else {**self._how, "sparsity": sparsity}
+            held[name] = measure(spec, template, data, recipe, **how)
             self._write(held)
-        return held[spec]
+        return held[name]
 
-    def speed(self, spec: str) -> Speed | None:
-        """An engine's speed, or None if it is not to be had."""
-        try:
+    def of_plan(self, spec: str, work: Work) -> Speed:
+        """An engine's speed on a plan as a whole.
+
+        Raises:
+            InputError: the engine is not to be had for this model, device or precision.
+        """
+        if spec != "sparse":
             return self.needed(spec)
+        tickets = [(share, self.needed(spec, sparsity)) for sparsity, share in work.shares.items()]
+        dense = max(0.0, 1 - sum(work.shares.values()))
+        return mixed(spec, [*([(dense, self.needed("tuned"))] if dense or not tickets else []), *tickets])
+
+    def speed(self, spec: str, work: Work) -> Speed | None:
+        """The same, or None if the engine is not to be had."""
+        try:
+            return self.of_plan(spec, work)
         except InputError:
             return None
 
     def _read(self) -> dict[str, Speed]:
         with suppress(OSError, ValueError, TypeError, AttributeError):
             held = json.loads(self._file.read_text())
-            return {spec: Speed(**entry) for spec, entry in held.items() if _whole(entry) and entry["spec"] == spec}
+            whole = {name: Speed(**entry) for name, entry in held.items() if _whole(entry)}
+            return {name: speed for name, speed in whole.items() if speed.spec == name.partition("@")[0]}
         return {}
 
     def _write(self, held: dict[str, Speed]) -> None:
         # A folder that cannot be written costs another measurement, nothing else.
         with suppress(InputError, OSError):
-            content = json.dumps({spec: asdict(speed) for spec, speed in held.items()}, indent=1)
+            content = json.dumps({name: asdict(speed) for name, speed in held.items()}, indent=1)
             write_atomically(self._file, content.encode())
 
 

@@ -33,7 +33,7 @@ def parse(spec: str) -> tuple[str, int]:
         InputError: no such engine, or a width that is no number from 1 to 256.
     """
     kind, colon, width = spec.partition(":")
-    if kind in _EAGER and not colon:
+    if kind in (*_EAGER, "sparse") and not colon:
         return kind, 1
     if kind not in _WIDE:
         raise unknown("engine", spec, ENGINES)
@@ -68,6 +68,11 @@ def open_engine(
     probe = probed(template, inputs)
     if kind in _EAGER:
         return Eager(setting, _EAGER[kind], inputs, probe)
+    if kind == "sparse":
+        # Imported when asked for: tracing takes half a second to import.
+        from ticketlab.engine.sparse import Sparse
+
+        return Sparse(setting, inputs, probe, len(data.train), Eager(setting, _EAGER["tuned"], inputs, probe))
     if probe.random:
         raise InputError(
             f"asked for engine {spec!r}, got a model that draws random numbers in its forward pass (dropout): its "

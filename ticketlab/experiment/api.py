@@ -56,6 +56,7 @@ def check(
         margin: what drop matters, in points or as a share of (dense - chance), "2%".
         settings_: ``alpha``, ``final``, ``multiplicity``, ``family``, ``test``, ``per_class``, ``device``,
             ``precision`` ("fp32", "bf16", "tf32"), ``engine`` (measured when a study begins if None),
+            ``sparse`` ("on", "off" or "auto": whether tickets are trained on the sparse kernels),
             ``checkpoint_every`` (seconds), ``store`` (a folder or URL for the steps, which studies may share).
 
     Returns:
@@ -74,6 +75,7 @@ def check(
         "device",
         "precision",
         "engine",
+        "sparse",
         "checkpoint_every",
         "command",
         "store",

@@ -20,6 +20,9 @@ from ticketlab.experiment.step import Step
 from ticketlab.experiment.store import Store
 from ticketlab.program import CLEAN
 
+# Tickets below it are trained as dense nets are, or nearly so: they are counted as such.
+_SPARSE = 0.5
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -41,8 +44,8 @@ def estimate(
     """Count what a plan needs, and time it by a few steps of its engine."""
     planned = list(steps)
     left = [s for s in planned if store is None or s.id not in store]
-    speed = speed_of(conditions, context)
-    work = work_of(left, context)
+    work = work_of(left, context, planned)
+    speed = speed_of(work, conditions, context)
     seconds = speed.seconds(work.train_images / jobs, work.test_images / jobs) if work.tickets else 0.0
     for step in left:
         if step.kind == "prune":
@@ -54,16 +57,30 @@ def estimate(
     return Estimate(kinds, done, seconds, memory, disk_of(left, context))
 
 
-def work_of(steps: Iterable[Step], context: Context) -> Work:
-    """The images that the trainings among these steps go through."""
+def work_of(steps: Iterable[Step], context: Context, planned: Iterable[Step]) -> Work:
+    """The images that the trainings among these steps go through; ``planned`` holds the steps that they build on."""
     n, train, test, tickets = len(context.data.train), 0.0, 0.0, 0
+    known = {step.id: step for step in planned}
+    sparse: Counter[float] = Counter()
     for step in steps:
         if step.kind == "train":
             epochs = step.params["until"] - step.params["start"]
-            train += epochs * examples_left(step.params["variant"], n, step.params["recipe"]["batch_size"])
+            images = epochs * examples_left(step.params["variant"], n, step.params["recipe"]["batch_size"])
+            train += images
             test += epochs * len(context.data.test)
             tickets += 1
-    return Work(train, test, tickets)
+            if (sparsity := _sparsity(step, known)) >= _SPARSE:
+                sparse[sparsity] += images
+    return Work(train, test, tickets, {sparsity: images / train for sparsity, images in sparse.items() if images})
+
+
+def _sparsity(step: Step, known: Mapping[str, Step]) -> float:
+    """The sparsity of the mask that a step works with, 0 without one; two digits of its density, as a mask has them."""
+    while step.kind != "prune":
+        if "mask" not in step.inputs or step.inputs["mask"] not in known:
+            return 0.0
+        step = known[step.inputs["mask"]]
+    return 1 - float(f"{1 - step.params['sparsity']:.1e}")
 
 
 def measurements(conditions: Conditions, context: Context) -> Measurements:
@@ -80,17 +97,22 @@ def measurements(conditions: Conditions, context: Context) -> Measurements:
     )
 
 
-def best_engine(steps: Iterable[Step], conditions: Conditions, context: Context) -> str:
-    """The engine that ends these steps first here, with one worker per core (or one on a GPU)."""
-    work = work_of(steps, context)
+def best_engine(steps: Iterable[Step], conditions: Conditions, context: Context, sparse: bool = True) -> str:
+    """The engine that ends these steps first here, with one worker per core (or one on a GPU).
+
+    ``sparse``: whether it may be the one of the sparse kernels.
+    """
+    planned = list(steps)
+    work = work_of(planned, context, planned)
     workers = 1 if torch.device(context.device).type == "cuda" else os.cpu_count() or 1
-    share = Work(work.train_images / workers, work.test_images / workers, max(1, work.tickets // workers))
+    tickets, shares = max(1, work.tickets // workers), work.shares if sparse else {}
+    share = Work(work.train_images / workers, work.test_images / workers, tickets, shares)
     return choose(measurements(conditions, context), share).spec
 
 
-def speed_of(conditions: Conditions, context: Context) -> Speed:
-    """The speed of the engine that is written into the conditions."""
-    return measurements(conditions, context).needed(conditions.numerics["engine"])
+def speed_of(work: Work, conditions: Conditions, context: Context) -> Speed:
+    """The speed of the engine that is written into the conditions, on that work."""
+    return measurements(conditions, context).of_plan(conditions.numerics["engine"], work)
 
 
 def memory_of(steps: Iterable[Step], conditions: Conditions, context: Context) -> Memory:

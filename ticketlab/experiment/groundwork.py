@@ -16,7 +16,7 @@ from ticketlab.data import corruption
 from ticketlab.data.types import Data, Split
 from ticketlab.data.variants import FIRST_HALF, examples_left
 from ticketlab.engine.engine import probed
-from ticketlab.engine.kinds import example
+from ticketlab.engine.kinds import example, open_engine
 from ticketlab.engine.recipe import Recipe, default_for
 from ticketlab.engine.schedule import Schedule
 from ticketlab.errors import InputError
@@ -99,6 +99,9 @@ def groundwork(
         scoring={"per_class": per_class},
     )
     Schedule(conditions.training, len(data.train))
+    if conditions.numerics["engine"] == "sparse":
+        # What its kernels cannot train is said now, and not by the first worker that opens it.
+        open_engine("sparse", built, data, conditions.training, precision=precision, device=device)
     return Groundwork(conditions, context_of(conditions, data, factory, own, every), built)
 
 

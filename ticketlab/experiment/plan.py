@@ -17,6 +17,7 @@ from ticketlab.errors import InputError
 from ticketlab.experiment.arms import DENSE, ORIGINAL, Arm, Plan, Reference, Trained
 from ticketlab.experiment.conditions import Conditions
 from ticketlab.experiment.identity import source
+from ticketlab.experiment.settings import OF_TRAINING
 from ticketlab.experiment.step import Step
 from ticketlab.experiment.study import Compared, Study
 from ticketlab.methods import Method, configured
@@ -298,7 +299,7 @@ class Planner:
         params: dict[str, Any] = {
             "model": self.conditions.model["identity"],
             # Scores are computed in fp32 or fp64 by no engine: a mask is the same for all of them.
-            "numerics": {k: v for k, v in self.conditions.numerics.items() if k not in ("engine", "precision")},
+            "numerics": {k: v for k, v in self.conditions.numerics.items() if k not in OF_TRAINING},
             "method": self._identity(name),
             "sparsity": asked,
             "seed": seed,

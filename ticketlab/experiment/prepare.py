@@ -51,6 +51,7 @@ def prepare(
     device: str = "cpu",
     precision: str = "fp32",
     engine: str | None = None,
+    sparse: str = "auto",
     checkpoint_every: float = 60.0,
     command: str = "",
     store: str | Path | None = None,
@@ -83,8 +84,7 @@ def prepare(
     old = Study.load(folder) if exists else None
     _check_seeds(seeds, final, until_decided, old)
     place = place_of(folder, store)
-    # A study keeps the engine that was chosen when it began.
-    kept = engine or (old.numerics["engine"] if old else None)
+    kept = _kept_engine(engine, sparse, old)
     ground = groundwork(
         model,
         data,
@@ -125,11 +125,21 @@ def prepare(
     check_spans(planned.steps.values(), study.training, data.train)
     _check_budgets(planned, ground.built, own)
     if kept is None:
-        best = best_engine(planned.steps.values(), study, context)
+        best = best_engine(planned.steps.values(), study, context, sparse != "off")
         if best != study.numerics["engine"]:
-            study = replace(study, numerics={**study.numerics, "engine": best})
+            study = replace(study, numerics=settings.numerics(device, precision, best))
             planned, context = plan(study, own), replace(context, engine=best)
     return Prepared(study, planned, context, folder, own, old, place)
+
+
+def _kept_engine(engine: str | None, sparse: str, old: Study | None) -> str | None:
+    """The engine that is asked for, or that the study got when it began: it keeps that one."""
+    asked = settings.asked_engine(engine, sparse)
+    if asked is None and old is not None:
+        asked = str(old.numerics["engine"])
+        if sparse == "off" and asked == "sparse":
+            raise InputError("asked for sparse training off, got a study of engine 'sparse'. Use another --out.")
+    return asked
 
 
 def _check_seeds(seeds: int | None, final: bool, until_decided: bool, old: Study | None) -> None:

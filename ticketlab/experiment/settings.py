@@ -10,16 +10,20 @@ import torch
 from ticketlab import stats
 from ticketlab.engine.kinds import parse
 from ticketlab.engine.precision import check_precision
-from ticketlab.errors import InputError
+from ticketlab.errors import InputError, unknown
+from ticketlab.sparse.library import level
+from ticketlab.sparse.revision import revision
 
 USUAL_ENGINE = "tuned"
+SPARSE = ("auto", "on", "off")
 
 
 def numerics(device: str, precision: str = "fp32", engine: str = USUAL_ENGINE) -> dict[str, Any]:
     """What decides the last bits of every result: kept for the life of a study, the same for all of its workers.
 
     Raises:
-        InputError: no such device, precision or engine, or a device that lacks the precision.
+        InputError: no such device, precision or engine, a device that lacks the precision, or no sparse kernels for
+            an engine that needs them.
     """
     found = checked_device(device)
     check_precision(precision, found)
@@ -32,7 +36,35 @@ def numerics(device: str, precision: str = "fp32", engine: str = USUAL_ENGINE) -
         "torch": str(torch.__version__),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         **(_gpu(found) if found.type == "cuda" else {}),
+        # Named only where they decide anything: studies of other engines are what they were.
+        **kernels(engine),
     }
+
+
+# What scores and masks do not depend on.
+OF_TRAINING = ("engine", "precision", "kernels", "kernels_level")
+
+
+def kernels(engine: str) -> dict[str, str]:
+    """What decides the last bits of an engine of native kernels; nothing for others.
+
+    Raises:
+        InputError: the kernels cannot be had.
+    """
+    return {"kernels": revision(), "kernels_level": level()} if engine == "sparse" else {}
+
+
+def asked_engine(engine: str | None, sparse: str) -> str | None:
+    """The engine that is asked for by name, or by ``sparse`` "on"; None leaves it open.
+
+    Raises:
+        InputError: ``sparse`` is none of "auto", "on" and "off", or says something else than ``engine``.
+    """
+    if sparse not in SPARSE:
+        raise unknown("sparse training", sparse, SPARSE)
+    if (sparse == "on" and engine not in (None, "sparse")) or (sparse == "off" and engine == "sparse"):
+        raise InputError(f"asked for sparse training {sparse}, got engine {engine!r}: choose one of the two.")
+    return "sparse" if sparse == "on" else engine
 
 
 def checked_device(asked: str) -> torch.device:

@@ -16,6 +16,7 @@ from ticketlab.experiment.compute import Progress, compute
 from ticketlab.experiment.factory import ModelLike
 from ticketlab.experiment.groundwork import Groundwork, MethodLike, check_spans, checked_sparsity, groundwork, label_of
 from ticketlab.experiment.plan import Planner, method_of
+from ticketlab.experiment.settings import asked_engine
 from ticketlab.experiment.step import Step
 from ticketlab.experiment.store import Store
 from ticketlab.mask import Mask
@@ -123,6 +124,7 @@ def single(
     device: str = "cpu",
     precision: str = "fp32",
     engine: str | None = None,
+    sparse: str = "auto",
     checkpoint_every: float = 60.0,
 ) -> Single:
     """Check everything that can be checked, and plan the ticket.
@@ -130,6 +132,7 @@ def single(
     Args:
         method: "dense" trains the net with all of its weights, and takes no sparsity.
         engine: what trains it; the usual one if None, so that asking again never finds another.
+        sparse: "on" for the engine of the sparse kernels; "off" refuses it.
 
     Raises:
         InputError: anything that is wrong with the input, before any training.
@@ -144,7 +147,7 @@ def single(
         per_class=per_class,
         device=device,
         precision=precision,
-        engine=engine,
+        engine=asked_engine(engine, sparse),
         every=checkpoint_every,
     )
     planner = Planner(ground.conditions, own)

@@ -22,7 +22,8 @@ def render(found: dict[str, Any], console: Console) -> None:
         console.print(_limits(limits), highlight=False)
     console.print(
         f"\n{work['model']} on {work['data']}, {work['precision']}, batches of {work['batch_size']}: "
-        f"{work['flops_per_image'] / 1e6:,.1f} MFLOP to train an image if dense; one worker with one thread",
+        f"{work['flops_per_image'] / 1e6:,.1f} MFLOP to train an image if dense; one worker with one thread; "
+        f"sparse on tickets of sparsity {work['sparsity']:g}",
         highlight=False,
     )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)

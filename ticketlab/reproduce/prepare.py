@@ -14,6 +14,7 @@ from ticketlab.experiment.arms import Arm, Plan, Trained
 from ticketlab.experiment.estimate import check_room
 from ticketlab.experiment.groundwork import Groundwork, check_spans, groundwork
 from ticketlab.experiment.plan import Planner, method_of
+from ticketlab.experiment.settings import asked_engine
 from ticketlab.experiment.step import Step
 from ticketlab.pruning import planned_budget
 from ticketlab.reproduce.cells import Cell
@@ -49,6 +50,7 @@ def prepare(
     device: str = "cpu",
     precision: str = "fp32",
     engine: str | None = None,
+    sparse: str = "auto",
     checkpoint_every: float = 60.0,
     jobs: int | None = 1,
 ) -> list[Group]:
@@ -74,7 +76,7 @@ def prepare(
             per_class=table.per_class,
             device=device,
             precision=precision,
-            engine=engine,
+            engine=asked_engine(engine, sparse),
             every=checkpoint_every,
         )
         chosen = tuple(c for c in cells if (c.dataset, c.network) == (dataset, network))

@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ticketlab.errors import InputError
 from ticketlab.sparse.net import Choice, Kind, Net, Norm, Part
 from ticketlab.sparse.trace import Step, traced
 
@@ -24,7 +25,8 @@ class SparseModel:
         choices: how each pass of each layer runs (``choices`` of another model); None takes the usual ones.
 
     Raises:
-        InputError: no native kernels here, a layer that they do not know, a mask that does not fit.
+        InputError: no native kernels here, a layer that they do not know or that is used twice, a mask that does not
+            fit.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class SparseModel:
         training: bool = True,
     ) -> None:
         self.steps = traced(model)
+        _check_once(model, self.steps)
         self.net = Net(shape, batch, instructions=instructions, training=training)
         modules = dict(model.named_modules())
         # Layer of the net and part of it, by the parameter's name.
@@ -88,6 +91,16 @@ class SparseModel:
         """How each pass of each layer runs; another model of the same mask given these computes the same bits."""
         return {(layer, which): self.net.choice(layer, which) for layer in self.net.layers for which in self.net.passes}
 
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of the parameters that it holds; others take no part in the outputs."""
+        return tuple(self._parameters)
+
+    @property
+    def norms(self) -> tuple[str, ...]:
+        """The names of its batch norms."""
+        return tuple(self._norms)
+
     def load(self, weights: Mapping[str, Tensor], momentum: Mapping[str, Tensor] | None = None) -> None:
         """Take a state dict, and the momentum of its parameters (zero where there is none)."""
         for name, (layer, part) in self._parameters.items():
@@ -107,3 +120,13 @@ class SparseModel:
         for name, layer in self._norms.items():
             found[f"{name}.running_mean"], found[f"{name}.running_var"] = self.net.statistics(layer)
         return found
+
+
+def _check_once(model: nn.Module, steps: Sequence[Step]) -> None:
+    """Each layer holds values of its own: what is used twice would be two layers that drift apart."""
+    names = [name for step in steps for name in (step.module, step.norm) if name]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(
+            f"asked for a sparse {type(model).__name__}, got {twice[0]!r} used more than once, which the sparse "
+            "kernels do not know."
+        )
