@@ -23,7 +23,7 @@ from ticketlab.mask import Mask
 from ticketlab.models.registry import build
 from ticketlab.program import Ticket
 from ticketlab.pruning import prune
-from ticketlab.speed.fold import folded
+from ticketlab.sparse.fold import folded
 from ticketlab.ticket_file import load_ticket
 
 RATIOS = ("uniform", "smart", "erk")
