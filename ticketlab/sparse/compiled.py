@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
 from ticketlab.errors import DensePathWarning, InputError, unknown
@@ -20,7 +20,7 @@ from ticketlab.sparse.dense_paths import plain
 from ticketlab.sparse.fold import folded
 from ticketlab.sparse.library import missing
 from ticketlab.sparse.plans import Plan, Planner
-from ticketlab.sparse.simplify import has_average_pools
+from ticketlab.sparse.simplify import has_average_pools, without_dropout
 from ticketlab.sparse.trace import traced
 
 PATHS = ("auto", "sparse", "dense")
@@ -53,11 +53,14 @@ def compile_ticket(model: nn.Module, mask: Mapping[str, Tensor], path: str = "au
     for name, parameter in held.named_parameters():
         if is_lazy(parameter) or parameter.is_meta:
             raise InputError(f"asked to compile {type(held).__name__}, got {name!r} without values. Run it once first.")
-    masked = copy.deepcopy(held).requires_grad_(False)
     checked = mask if isinstance(mask, Mask) else Mask(mask)
-    names = {id(parameter): name for name, parameter in masked.named_parameters()}
-    alive = {names[id(parameter)]: checked[name] for name, parameter in checked.match(masked).items()}
-    return CompiledTicket(folded(checked.apply_(masked))[0], alive, path, type(held).__name__)
+    masked: nn.Module = checked.apply_(copy.deepcopy(held)).requires_grad_(False)
+    alive = {id(parameter): checked[name] for name, parameter in checked.match(masked).items()}
+    if isinstance(masked, nn.Conv2d | nn.Linear):
+        # The tracer looks for layers inside of a model.
+        masked = nn.Sequential(masked)
+    alive_by_name = {name: alive[id(p)] for name, p in masked.named_parameters() if id(p) in alive}
+    return CompiledTicket(without_dropout(folded(masked)[0]), alive_by_name, path, type(held).__name__)
 
 
 class CompiledTicket(nn.Module):
@@ -68,7 +71,7 @@ class CompiledTicket(nn.Module):
     pickling is refused.
 
     Args:
-        model: in eval mode, its batch norms folded, pruned weights zero.
+        model: in eval mode, its batch norms folded, without dropout; pruned weights zero.
         mask: True where a weight lives, by parameter name.
         path: see ``compile_ticket``.
         name: of the model, for messages.
@@ -82,7 +85,6 @@ class CompiledTicket(nn.Module):
         self._dtypes = {t.dtype for t in tensors if t.is_floating_point()}
         # In a tuple, or torch would make the copy a part of this module, with parameters to train and to move.
         self._held = (model, dict(mask), path, name)
-        self._dense = plain(model)
         self._lock = threading.Lock()
         # Of each shape; a plan where the kernels cannot serve it.
         self._planners: OrderedDict[tuple[int, ...], Planner | Plan] = OrderedDict()
@@ -105,7 +107,7 @@ class CompiledTicket(nn.Module):
             traced(model)
         except InputError as error:
             # Whether an average pool is a mean over the whole map is known with the first image.
-            return None if has_average_pools(model) else str(error)
+            return None if isinstance(model, fx.GraphModule) and has_average_pools(model) else str(error)
         return None
 
     def _fall_back(self, why: str) -> None:
@@ -121,6 +123,13 @@ class CompiledTicket(nn.Module):
             return f"dense: {self._why}"
         return self._last.path if self._last else "not chosen yet: the first call does"
 
+    @property
+    def refused(self) -> str | None:
+        """Why the kernels cannot serve the model, or the last inputs; None where they can, whether used or not."""
+        if self._why:
+            return self._why
+        return self._last.refused if self._last else None
+
     def forward(self, *inputs: Any, **more: Any) -> Any:
         """The outputs of the masked model for its inputs, which may have any strides.
 
@@ -134,7 +143,7 @@ class CompiledTicket(nn.Module):
         with torch.no_grad(), torch.autocast(self._device.type, enabled=False):
             if self._why or not simple or not _is_batch(inputs[0]):
                 # What torch makes of an empty batch, or of a single image, it makes here too.
-                return self._dense(*inputs, **more)
+                return self._held[0](*inputs, **more)
             return self._planned(inputs[0])
 
     def _planned(self, inputs: Tensor) -> Tensor:
@@ -150,7 +159,7 @@ class CompiledTicket(nn.Module):
             if shape not in self._planners:
                 model, mask, path, _ = self._held
                 # If torch refuses such inputs, it does so in its own words.
-                self._dense(inputs[:1])
+                model(inputs[:1])
                 self._planners[shape] = Planner(model, mask, shape, path)
                 if len(self._planners) > _HELD:
                     self._planners.popitem(last=False)
@@ -159,7 +168,7 @@ class CompiledTicket(nn.Module):
             return found if isinstance(found, Plan) else found.plan(inputs)
         except InputError as error:
             self._fall_back(str(error))
-            plan = self._planners[shape] = Plan(f"dense: {error}", False, (), self._dense)
+            plan = self._planners[shape] = Plan(f"dense: {error}", False, (), plain(self._held[0]), str(error))
             return plan
 
     def _check(self, inputs: Tensor) -> None:

@@ -14,7 +14,7 @@ from ticketlab.sparse import dense_paths
 from ticketlab.sparse.faster import fastest
 from ticketlab.sparse.model import SparseModel
 from ticketlab.sparse.removal import without_idle_channels
-from ticketlab.sparse.simplify import simplified
+from ticketlab.sparse.simplify import with_global_means, without_dropout
 from ticketlab.sparse.trace import traced
 from ticketlab.sparse.tune import tune
 
@@ -35,19 +35,21 @@ class Plan:
         path: in words, with the reason.
         sparse: whether it runs on the kernels, whose memory only one thread may use at a time.
         layers: how each layer runs, in words.
+        refused: why the kernels cannot serve these inputs; None where they can, whether they are used or not.
     """
 
     path: str
     sparse: bool
     layers: tuple[str, ...]
     run: Callable[[Tensor], Tensor]
+    refused: str | None = None
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """The outputs."""
         return self.run(inputs)
 
 
-def smaller(
+def without_idle(
     model: nn.Module, mask: Mapping[str, Tensor], shape: tuple[int, ...]
 ) -> tuple[fx.GraphModule, dict[str, Tensor]]:
     """A folded model and its mask without what changes no answer.
@@ -55,7 +57,7 @@ def smaller(
     Raises:
         InputError: the kernels do not know the model, so that what its channels do is not known either.
     """
-    plain = simplified(model, shape)
+    plain = with_global_means(without_dropout(model), shape)
     steps = traced(plain)
     # What can be traced was a graph already when its batch norms were folded.
     return without_idle_channels(cast(fx.GraphModule, plain), steps, mask)
@@ -75,7 +77,7 @@ class Planner:
 
     def __init__(self, model: nn.Module, mask: Mapping[str, Tensor], shape: tuple[int, ...], path: str) -> None:
         self._whole, self._path, self._shape = model, path, shape
-        self._model, self._mask = smaller(model, mask, shape)
+        self._model, self._mask = without_idle(model, mask, shape)
         self._dense = {
             name: call
             for name, call in (

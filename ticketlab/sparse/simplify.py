@@ -14,35 +14,50 @@ from torch.nn import functional
 _DROPOUTS = nn.modules.dropout._DropoutNd
 
 
-def simplified(model: nn.Module, shape: Sequence[int]) -> nn.Module:
-    """A copy of a model in eval mode without dropout, its average pools over whole maps as global means.
+def without_dropout(model: nn.Module) -> nn.Module:
+    """A copy of a model in eval mode without dropout; one that torch.fx could not trace is only copied.
 
     Args:
-        model: what ``folded`` gave; one that torch.fx could not trace is only copied.
+        model: what ``folded`` gave.
+    """
+    plain = copy.deepcopy(model)
+    if isinstance(plain, fx.GraphModule):
+        for node in [node for node in plain.graph.nodes if _drops(plain, node)]:
+            node.replace_all_uses_with(node.all_input_nodes[0])
+            plain.graph.erase_node(node)
+        plain.recompile()
+    return plain
+
+
+def with_global_means(model: nn.Module, shape: Sequence[int]) -> nn.Module:
+    """A copy whose average pools over whole maps are global means.
+
+    Args:
+        model: what ``folded`` gave.
         shape: of one input.
     """
     plain = copy.deepcopy(model)
-    if not isinstance(plain, fx.GraphModule):
+    if not isinstance(plain, fx.GraphModule) or not has_average_pools(plain):
         return plain
-    graph = plain.graph
-    for node in list(graph.nodes):
-        if _drops(plain, node):
-            node.replace_all_uses_with(node.all_input_nodes[0])
-            graph.erase_node(node)
-    pools = {node: window for node in graph.nodes if (window := _window(plain, node)) is not None}
-    if pools:
-        plain.recompile()
-        with torch.no_grad():
-            ShapeProp(plain).propagate(torch.zeros(1, *shape))
-    for number, (node, window) in enumerate(pools.items()):
-        before = node.all_input_nodes[0].meta["tensor_meta"].shape
-        if len(before) == 4 and tuple(before[2:]) == window:
+    with torch.no_grad():
+        ShapeProp(plain).propagate(torch.zeros(1, *shape))
+    for number, node in enumerate(list(plain.graph.nodes)):
+        if (window := _window(plain, node)) is None:
+            continue
+        (before,) = node.all_input_nodes
+        sizes = before.meta["tensor_meta"].shape
+        if len(sizes) == 4 and tuple(sizes[2:]) == window:
             plain.add_submodule(f"whole_map_{number}", nn.AdaptiveAvgPool2d(1))
-            with graph.inserting_before(node):
-                node.replace_all_uses_with(graph.call_module(f"whole_map_{number}", (node.all_input_nodes[0],)))
-            graph.erase_node(node)
+            with plain.graph.inserting_before(node):
+                node.replace_all_uses_with(plain.graph.call_module(f"whole_map_{number}", (before,)))
+            plain.graph.erase_node(node)
     plain.recompile()
     return plain
+
+
+def has_average_pools(model: fx.GraphModule) -> bool:
+    """Whether there are average pools that may turn out to be means over whole maps."""
+    return any(_window(model, node) is not None for node in model.graph.nodes)
 
 
 def _drops(model: nn.Module, node: fx.Node) -> bool:
@@ -71,8 +86,3 @@ def _window(model: nn.Module, node: fx.Node) -> tuple[int, int] | None:
     if isinstance(size, int):
         return size, size
     return (size[0], size[1]) if isinstance(size, tuple) and all(isinstance(n, int) for n in size) else None
-
-
-def has_average_pools(model: nn.Module) -> bool:
-    """Whether there are average pools that may turn out to be means over whole maps."""
-    return isinstance(model, fx.GraphModule) and any(_window(model, node) is not None for node in model.graph.nodes)

@@ -196,9 +196,12 @@ def _free(step: Step) -> bool:
 
 def _is_size(node: fx.Node) -> bool:
     """Whether a node is a tensor's shape or a part of it, and does nothing but say how many images there are."""
-    shape = node.target == "size" or (node.target is getattr and node.args[1] == "shape")
-    part = node.target is operator.getitem and isinstance(node.args[0], fx.Node) and _is_size(node.args[0])
-    return (shape or part) and all(_is_size(user) or user.target in _VIEWS for user in node.users)
+    part = node.target is operator.getitem and isinstance(node.args[0], fx.Node) and _is_shape(node.args[0])
+    return (part or _is_shape(node)) and all(user.target in (operator.getitem, *_VIEWS) for user in node.users)
+
+
+def _is_shape(node: fx.Node) -> bool:
+    return node.target == "size" or (node.target is getattr and node.args[1] == "shape")
 
 
 def _keeps_images(node: fx.Node) -> bool:

@@ -19,7 +19,7 @@ from ticketlab.errors import InputError, unknown
 from ticketlab.export import compact
 from ticketlab.export.sizes import dense_bytes, entropy_bytes
 from ticketlab.speed.outputs import TOLERANCES, deviation
-from ticketlab.speed.runner import Call, Case, Runner
+from ticketlab.speed.runner import Call, Case, Choosing, Runner
 from ticketlab.speed.runners import RUNNERS
 from ticketlab.speed.structure import structure_of
 from ticketlab.speed.subject import Subject
@@ -172,7 +172,7 @@ def _batch(
     rows = [
         {
             "runner": name,
-            "text": RUNNERS[name].text,
+            "text": _text(RUNNERS[name], calls[name]),
             "precision": RUNNERS[name].precision,
             "kind": RUNNERS[name].kind,
             "n": len(taken.turns),
@@ -203,6 +203,10 @@ def _prepared(runner: Runner, case: Case, inputs: torch.Tensor) -> tuple[Call, d
     if why := found.wrong(runner.precision):
         raise InputError(f"not timed: {why}")
     return call, {"error": found.error, "agreement": found.agreement}
+
+
+def _text(runner: Runner, call: Call) -> str:
+    return f"{runner.text}, {call.path}" if isinstance(call, Choosing) else runner.text
 
 
 def _spread(times: Times) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,6 +15,15 @@ from ticketlab.speed.subject import Subject
 
 # From a batch of fp32 inputs to fp32 outputs, on the device of the inputs, finished when it returns.
 Call = Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """A call that chooses how it computes, and says so."""
+
+    @property
+    def path(self) -> str:
+        """In a few words."""
 
 
 @dataclass(frozen=True)
