@@ -24,8 +24,8 @@ from ticketlab.sparse.simplify import has_average_pools, without_dropout
 from ticketlab.sparse.trace import traced
 
 PATHS = ("auto", "sparse", "dense")
-# Shapes whose plans are held at once: each has activations of its own in memory.
-_HELD = 8
+# Shapes whose plans are held at once: each has weights and activations of its own in memory.
+_HELD = 4
 
 
 def compile_ticket(model: nn.Module, mask: Mapping[str, Tensor], path: str = "auto") -> CompiledTicket:

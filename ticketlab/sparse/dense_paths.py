@@ -62,7 +62,7 @@ def csr(model: nn.Module) -> Call | None:
             setattr(turned.get_submodule(owner), last, CsrLinear(layer))
     try:
         features = next(m.in_features for m in model.modules() if isinstance(m, nn.Linear))
-        plain(turned)(torch.zeros(1, features))
+        plain(turned)(torch.zeros(1, features, dtype=torch.float32))
     except (RuntimeError, StopIteration):
         # Without MKL torch cannot multiply them.
         return None

@@ -20,7 +20,7 @@ from ticketlab.sparse.net import Net
 from ticketlab.sparse.tune import processor
 from ticketlab.speed.turns import in_turns
 
-_ROUNDS, _SECONDS = 5, 0.02
+_ROUNDS, _SECONDS = 7, 0.02
 
 
 def fastest(ways: Mapping[str, Callable[[Tensor], Tensor]], inputs: Tensor, net: Net) -> str:
@@ -34,7 +34,8 @@ def fastest(ways: Mapping[str, Callable[[Tensor], Tensor]], inputs: Tensor, net:
         if (held := json.loads(file.read_text())) in ways:
             return str(held)
     times = in_turns({name: partial(way, inputs) for name, way in ways.items()}, _ROUNDS, _SECONDS)
-    found = min(times, key=lambda name: times[name].median)
+    # What else runs slows some turns down, and torch's threads more than ours: the fastest turns are compared.
+    found = min(times, key=lambda name: times[name].low)
     # A folder that cannot be written costs another measurement, nothing else.
     with suppress(InputError, OSError):
         write_atomically(file, json.dumps(found).encode())

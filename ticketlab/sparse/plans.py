@@ -78,15 +78,8 @@ class Planner:
     def __init__(self, model: nn.Module, mask: Mapping[str, Tensor], shape: tuple[int, ...], path: str) -> None:
         self._whole, self._path, self._shape = model, path, shape
         self._model, self._mask = without_idle(model, mask, shape)
-        self._dense = {
-            name: call
-            for name, call in (
-                ("dense", dense_paths.plain(self._model)),
-                (_CHANNELS_LAST, dense_paths.channels_last(self._model)),
-                (_CSR, dense_paths.csr(self._model)),
-            )
-            if call is not None
-        }
+        # What plans use: torch's ways by name, and nets by batch size and threads.
+        self._dense: dict[str, dense_paths.Call] = {}
         self._nets: dict[tuple[int, int], SparseModel] = {}
         self._plans: dict[tuple[int, int], Plan] = {}
 
@@ -104,7 +97,8 @@ class Planner:
 
     def _made(self, size: int, inputs: Tensor) -> Plan:
         wanted = dense_paths.plain(self._whole)(inputs)
-        sparse = self._sparse(next(n for n in _NETS if n >= size), inputs)
+        key = (next(n for n in _NETS if n >= size), torch.get_num_threads())
+        sparse = self._nets[key] if key in self._nets else self._sparse(key[0], inputs)
         form = wanted.shape[1:]
 
         def run(some: Tensor) -> Tensor:
@@ -113,23 +107,26 @@ class Planner:
 
         if why := _wrong(sparse.net.forward(inputs), wanted):
             raise InputError(f"asked for the sparse path, got outputs that {why} those of the dense one.")
-        name = "sparse"
-        if self._path != "sparse":
-            name = fastest({**self._dense, name: run}, inputs, sparse.net)
-        if name == "sparse":
+        dense = {} if self._path == "sparse" else self._torchs()
+        if not dense or (name := fastest({**dense, "sparse": run}, inputs, sparse.net)) == "sparse":
+            self._nets[key] = sparse
             return Plan(f"sparse ({sparse.net.instructions})", True, _layers(sparse), run)
-        return Plan(f"{name}: measured faster at batch {size}", False, (), self._dense[name])
+        self._dense[name] = dense[name]
+        return Plan(f"{name}: measured faster at batch {size}", False, (), dense[name])
+
+    def _torchs(self) -> dict[str, dense_paths.Call]:
+        """torch's ways that the model can go."""
+        makers = {"dense": dense_paths.plain, _CHANNELS_LAST: dense_paths.channels_last, _CSR: dense_paths.csr}
+        made = {name: self._dense.get(name) or maker(self._model) for name, maker in makers.items()}
+        return {name: call for name, call in made.items() if call is not None}
 
     def _sparse(self, size: int, inputs: Tensor) -> SparseModel:
-        key = (size, torch.get_num_threads())
-        if key not in self._nets:
-            made = SparseModel(self._model, self._mask, self._shape, size, training=False)
-            made.load(self._model.state_dict())
-            # The tuner measures on the activations that are there.
-            made.net.forward(inputs[torch.arange(size) % len(inputs)])
-            tune(made.net)
-            self._nets[key] = made
-        return self._nets[key]
+        made = SparseModel(self._model, self._mask, self._shape, size, training=False)
+        made.load(self._model.state_dict())
+        # The tuner measures on the activations that are there.
+        made.net.forward(inputs[torch.arange(size) % len(inputs)])
+        tune(made.net)
+        return made
 
 
 def _wrong(found: Tensor, wanted: Tensor) -> str | None:

@@ -63,7 +63,7 @@ def without_idle_channels(
             weight, kept = _columns(weight, kept, before)
         if after is not None:
             weight, kept = _rows(weight, after, 0), _rows(kept, after, 0)
-            held = torch.zeros(layer.weight.shape[0]) if bias is None else bias.detach()
+            held = weight.new_zeros(len(layer.weight)) if bias is None else bias.detach()
             if bias is not None or after.merges:
                 bias = nn.Parameter(_rows(held, after, 1), requires_grad=False)
         owner, _, last = name.rpartition(".")
@@ -146,8 +146,8 @@ def _constants(steps: Sequence[Step], layers: Sequence[Layer | None]) -> list[Te
         if layer is None:
             found.append(before)
             continue
-        value = torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias.detach()
-        value = _through(layer, value.double(), before)
+        bias = torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias.detach()
+        value = _through(layer, bias.double(), before)
         if step.residual is not None:
             other = found[step.residual]
             value = value + other if len(other) else value * torch.nan

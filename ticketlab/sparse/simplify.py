@@ -40,7 +40,7 @@ def with_global_means(model: nn.Module, shape: Sequence[int]) -> nn.Module:
     if not isinstance(plain, fx.GraphModule) or not has_average_pools(plain):
         return plain
     with torch.no_grad():
-        ShapeProp(plain).propagate(torch.zeros(1, *shape))
+        ShapeProp(plain).propagate(torch.zeros(1, *shape, dtype=torch.float32))
     for number, node in enumerate(list(plain.graph.nodes)):
         if (window := _window(plain, node)) is None:
             continue
