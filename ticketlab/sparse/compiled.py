@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 import torch
@@ -140,11 +141,17 @@ class CompiledTicket(nn.Module):
             if isinstance(value, Tensor):
                 self._check(value)
         simple = len(inputs) == 1 and not more and isinstance(inputs[0], Tensor)
-        with torch.no_grad(), torch.autocast(self._device.type, enabled=False):
+        with torch.no_grad(), self._as_written():
             if self._why or not simple or not _is_batch(inputs[0]):
                 # What torch makes of an empty batch, or of a single image, it makes here too.
                 return self._held[0](*inputs, **more)
             return self._planned(inputs[0])
+
+    def _as_written(self) -> AbstractContextManager[object]:
+        """Without autocast, which takes as long to switch off as a small network to answer."""
+        if torch.is_autocast_enabled(self._device.type):
+            return torch.autocast(self._device.type, enabled=False)
+        return nullcontext()
 
     def _planned(self, inputs: Tensor) -> Tensor:
         with self._lock:
