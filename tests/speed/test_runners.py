@@ -171,6 +171,16 @@ def test_two_of_four() -> None:
     assert why == {"runner": "torch-2:4", "why": "does not run on cpu"}
 
 
+@pytest.mark.parametrize("removed", [(), (0, 3)])
+def test_runners_of_a_pattern_take_part_where_it_is(removed: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in set(RUNNERS) - {"torch", *STRUCTURED}:
+        monkeypatch.delitem(RUNNERS, name)
+    found = document(units(*removed), How(batches=(2,), **SHORT))
+    assert not found["unavailable"]
+    names = [row["runner"] for row in found["batches"][0]["rows"]]
+    assert names == (["torch", "torch-removed"] if removed else ["torch"])
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_two_of_four_on_cuda() -> None:

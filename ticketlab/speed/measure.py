@@ -81,7 +81,10 @@ def document(subject: Subject, how: How, tell: Callable[[str], object] = lambda 
     device = torch.device(how.device)
     threads = how.threads or torch.get_num_threads()
     before = _load()
-    chosen = [runner for runner in RUNNERS.values() if how.runners is None or runner.name in how.runners]
+    mask = subject.mask
+    structure = structure_of(mask)
+    fitting = [name for name, runner in RUNNERS.items() if runner.pattern in (None, structure)]
+    chosen = [RUNNERS[name] for name in RUNNERS if name in (fitting if how.runners is None else how.runners)]
     if any(runner.reads_onnx and device.type in runner.devices for runner in chosen):
         tell("exporting to ONNX")
         # Here, since torch's exporter fails under the numerics below; the runner itself says why if it fails now.
@@ -101,7 +104,6 @@ def document(subject: Subject, how: How, tell: Callable[[str], object] = lambda 
         raise InputError(
             f"asked to measure {subject.name}, got no runner that can: {next(iter(unavailable.values()))}."
         )
-    mask = subject.mask
     found: dict[str, Any] = {
         "machine": {
             "cores": os.cpu_count(),
@@ -121,7 +123,7 @@ def document(subject: Subject, how: How, tell: Callable[[str], object] = lambda 
             "empty_layers": mask.empty_layers,
             "facts": subject.facts,
         },
-        "structure": structure_of(mask),
+        "structure": structure,
         "how": {
             "rounds": how.rounds,
             "seconds": how.seconds,

@@ -47,6 +47,7 @@ class Runner:
         devices: the kinds of devices it runs on.
         reads_onnx: whether it needs the network as an ONNX file.
         kind: "dense" computes every weight, "sparse" only the kept ones, "unpruned" is the network without the mask.
+        pattern: the pattern of masks that it is for (see ``structure_of``); None: any. It is left out for others.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Runner:
     devices: tuple[str, ...] = ("cpu",)
     kind: str = "dense"
     reads_onnx: bool = False
+    pattern: str | None = None
 
 
 def needs(module: str, install: str) -> Any:
