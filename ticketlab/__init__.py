@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ticketlab.enforcement import enforce as enforce
     from ticketlab.engine.job import Trained as Trained
     from ticketlab.engine.recipe import Recipe as Recipe
+    from ticketlab.errors import DensePathWarning as DensePathWarning
     from ticketlab.errors import EmptyLayerWarning as EmptyLayerWarning
     from ticketlab.errors import InputError as InputError
     from ticketlab.experiment.api import Report as Report
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ticketlab.program import Ticket as Ticket
     from ticketlab.pruning import prune as prune
     from ticketlab.scoring import Scoring as Scoring
+    from ticketlab.sparse.compiled import compile_ticket as compile_ticket
     from ticketlab.ticket_file import TicketFile as TicketFile
     from ticketlab.ticket_file import load_ticket as load_ticket
     from ticketlab.training import train as train
@@ -41,6 +43,7 @@ _HOMES = {
     "diagnose": "diagnosis",
     "enforce": "enforcement",
     "Recipe": "engine.recipe",
+    "DensePathWarning": "errors",
     "EmptyLayerWarning": "errors",
     "InputError": "errors",
     "Report": "experiment.api",
@@ -55,6 +58,7 @@ _HOMES = {
     "Ticket": "program",
     "prune": "pruning",
     "Scoring": "scoring",
+    "compile_ticket": "sparse.compiled",
     "train": "training",
     "Trained": "engine.job",
     "TicketFile": "ticket_file",

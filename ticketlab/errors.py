@@ -18,6 +18,10 @@ class EmptyLayerWarning(UserWarning):
     """A mask keeps no weight of some layer. A result, not an error: the network may still train around it."""
 
 
+class DensePathWarning(UserWarning):
+    """A compiled ticket runs on torch's dense path, as the sparse kernels cannot serve it. The message says why."""
+
+
 def unknown(kind: str, asked: str, known: Iterable[str]) -> InputError:
     """An error for a name that is not there, with the nearest names that are."""
     names = list(known)

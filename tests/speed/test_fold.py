@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ticketlab.models.registry import build
-from ticketlab.speed.fold import folded
+from ticketlab.sparse.fold import folded
 
 
 def lively(model: nn.Module) -> nn.Module:

@@ -14,13 +14,16 @@ from torch import Tensor, nn
 import ticketlab
 from ticketlab.engine.precision import check_precision
 from ticketlab.errors import InputError
-from ticketlab.speed import measure
+from ticketlab.sparse import missing
+from ticketlab.speed import measure, own_runner, structured_runners
 from ticketlab.speed.measure import How, document
 from ticketlab.speed.outputs import TOLERANCES, deviation
 from ticketlab.speed.runner import Case
 from ticketlab.speed.runners import RUNNERS
 from ticketlab.speed.subject import Subject
 
+# For masks of a pattern.
+STRUCTURED = ("torch-removed", "torch-2:4")
 SHORT = {"rounds": 3, "seconds": 1e-4}
 
 
@@ -46,8 +49,10 @@ def skip_unless_there(name: str) -> None:
     if runner.reads_onnx:
         pytest.importorskip("onnxscript", reason="onnx and onnxscript are not installed")
         pytest.importorskip("onnxruntime" if name == "onnxruntime" else "openvino", reason=f"{name} is not installed")
-    if name == "ticketlab" and not hasattr(ticketlab, "compile_ticket"):
-        pytest.skip("ticketlab.compile_ticket is not in this version")
+    if name == "ticketlab" and (why := missing()):
+        pytest.skip(why)
+    if "cuda" in runner.devices and "cpu" not in runner.devices and not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
     if runner.precision == "bf16":
         try:
             check_precision("bf16", torch.device("cpu"))
@@ -55,7 +60,7 @@ def skip_unless_there(name: str) -> None:
             pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("name", [name for name in RUNNERS if name != "torch-compile-bf16"])
+@pytest.mark.parametrize("name", [name for name in RUNNERS if name not in ("torch-compile-bf16", *STRUCTURED)])
 def test_outputs(name: str) -> None:
     skip_unless_there(name)
     runner, made = RUNNERS[name], subject()
@@ -82,20 +87,111 @@ def test_the_unpruned_network_has_no_zeros_and_the_kept_weights() -> None:
         assert int((weight == 0).sum()) == 0 and torch.equal(weight[kept], made.model.get_parameter(name)[kept])
 
 
-def test_own_runner_is_what_compile_ticket_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("path", ["sparse (avx512)", "dense: measured faster at batch 2"])
+def test_own_runner_is_what_compile_ticket_gives(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
-    def compile_ticket(model: nn.Module, mask: ticketlab.Mask) -> nn.Module:
-        asked.append(mask)
-        return model
+    class Compiled:
+        refused = None
 
-    monkeypatch.setattr(ticketlab, "compile_ticket", compile_ticket, raising=False)
+        def __init__(self, model: nn.Module, mask: ticketlab.Mask) -> None:
+            asked.append(mask)
+            self._model = model
+            self.path = "not chosen yet"
+
+        def __call__(self, inputs: Tensor) -> Tensor:
+            self.path = path
+            with torch.no_grad():
+                outputs: Tensor = self._model(inputs)
+            return outputs
+
+    monkeypatch.setattr(own_runner, "compile_ticket", Compiled)
     made = subject()
     found = document(made, How(batches=(2,), runners=["torch", "ticketlab"], **SHORT))
     rows = {row["runner"]: row for row in found["batches"][0]["rows"]}
     assert asked == [made.mask] and rows["ticketlab"]["kind"] == "sparse" and rows["ticketlab"]["n"] == 3
     assert rows["torch"]["speed"]["median"] == 1
-    assert any("ticketlab, kept weights only, runs at" in sentence for sentence in found["words"])
+    assert rows["ticketlab"]["text"] == f"ticketlab, {path}"
+    assert any(f"ticketlab, {path}, runs at" in sentence for sentence in found["words"])
+
+
+def test_a_network_that_the_kernels_do_not_know_has_no_row_of_ours() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(144, 3)).eval()
+    mask = ticketlab.prune(model, "magnitude", 0.5)
+    made = Subject("odd", "made", mask.apply_(model), mask, torch.randn(8, 1, 8, 8), "noise", {})
+    found = document(made, How(batches=(2,), runners=["torch", "ticketlab"], **SHORT))
+    (why,) = found["unavailable"]
+    assert why["runner"] == "ticketlab" and ("Sigmoid" in why["why"] or missing())
+
+
+def units(*removed: int) -> Subject:
+    """The tiny net without some units of its first layer, whose constants flow on."""
+    torch.manual_seed(0)
+    model = tiny.Net()
+    model.norm.running_mean.normal_()
+    model.norm.bias.data.uniform_(0.5, 1)
+    mask = ticketlab.Mask.dense(ticketlab.prunable(model))
+    kept = mask["first.weight"].clone()
+    kept[list(removed)] = False
+    mask = ticketlab.Mask({**mask, "first.weight": kept})
+    return Subject("tiny", "made", mask.apply_(model).eval(), mask, torch.randn(8, 1, 8, 8), "noise", {})
+
+
+def test_a_network_built_without_its_removed_units() -> None:
+    made = units(0, 2, 3)
+    assert made.without_channels.get_submodule("first").out_channels == 2
+    assert made.folded.get_submodule("first").out_channels == 4
+    found = document(made, How(batches=(2,), runners=["torch", "torch-removed"], **SHORT))
+    assert found["structure"] == "channels" and not found["unavailable"]
+    assert [row["runner"] for row in found["batches"][0]["rows"]] == ["torch", "torch-removed"]
+    assert any("without the channels that change no answer, runs at" in said for said in found["words"])
+
+
+def test_nothing_to_remove() -> None:
+    for made, what in ((subject(), "unstructured"), (units(2), "no channel can be removed alone")):
+        found = document(made, How(batches=(2,), runners=["torch", "torch-removed"], **SHORT))
+        (why,) = found["unavailable"]
+        assert why["runner"] == "torch-removed" and what in why["why"]
+
+
+def test_two_of_four() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)).eval()
+    pattern = torch.tensor([True, False, False, True]).repeat(64, 16)
+    other = pattern.clone()
+    other[3, 5] = True
+    mask = ticketlab.Mask({"0.weight": pattern, "2.weight": other, "4.weight": pattern[:10]})
+    assert structured_runners.linear_layers(model, mask) == ["0"]
+    mask = ticketlab.Mask({"0.weight": pattern, "4.weight": pattern[:10]})
+    made = Subject("linear", "made", mask.apply_(model), mask, torch.randn(8, 64), "noise", {})
+    found = document(made, How(batches=(64,), runners=["torch", "torch-2:4"], **SHORT))
+    assert found["structure"] == "2:4"
+    (why,) = found["unavailable"]
+    assert why == {"runner": "torch-2:4", "why": "does not run on cpu"}
+
+
+@pytest.mark.parametrize("removed", [(), (0, 3)])
+def test_runners_of_a_pattern_take_part_where_it_is(removed: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in set(RUNNERS) - {"torch", *STRUCTURED}:
+        monkeypatch.delitem(RUNNERS, name)
+    found = document(units(*removed), How(batches=(2,), **SHORT))
+    assert not found["unavailable"]
+    names = [row["runner"] for row in found["batches"][0]["rows"]]
+    assert names == (["torch", "torch-removed"] if removed else ["torch"])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_two_of_four_on_cuda() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10)).eval()
+    pattern = torch.tensor([True, False, False, True]).repeat(128, 32)
+    mask = ticketlab.Mask({"0.weight": pattern})
+    made = Subject("linear", "made", mask.apply_(model), mask, torch.randn(64, 128), "noise", {})
+    call = structured_runners.two_of_four_linear(Case(made, 64, 1, torch.device("cuda")))
+    with torch.no_grad():
+        assert deviation(call(made.batch(64).cuda()), model(made.batch(64))).wrong("bf16") is None
 
 
 def test_a_runner_that_computes_something_else_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,15 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.nn import functional
+from torch.nn.utils import parametrize
 
 from ticketlab.errors import InputError
 
 _RELUS = (torch.relu, functional.relu, torch.relu_, "relu", "relu_")
 _ADDS = (operator.add, operator.iadd, torch.add, "add", "add_")
 _FLATTENS = (torch.flatten, "flatten")
+_VIEWS = ("view", "reshape", torch.reshape)
+_MEANS = (torch.mean, "mean")
 
 
 @dataclass
@@ -57,6 +60,8 @@ class _Walk:
         self._name = type(model).__name__
         self._modules = modules
         self._steps: list[Step] = []
+        # The layer of each parameter, to find those that two layers share.
+        self._owners: dict[int, str] = {}
         # The tensor of each node.
         self._of: dict[fx.Node, int] = {}
 
@@ -69,7 +74,7 @@ class _Walk:
             elif node.op == "output":
                 if not isinstance(node.args[0], fx.Node) or self._of.get(node.args[0]) != len(self._steps):
                     raise self._unknown("an output that its last layer does not give")
-            else:
+            elif not _is_size(node):
                 self._of[node] = self._tensor(node)
         if not self._steps:
             raise self._unknown("no layer with weights")
@@ -83,11 +88,17 @@ class _Walk:
                 return self._relu(node)
             if node.target in _ADDS and not {*node.kwargs} - {"other"}:
                 return self._add(node)
-            if node.target in _FLATTENS and _flattens(node):
+            if (node.target in _FLATTENS and _flattens(node)) or (node.target in _VIEWS and _keeps_images(node)):
                 return self._source(node)
+            if node.target is functional.adaptive_avg_pool2d and _given(node, "output_size") in (1, (1, 1), [1, 1]):
+                return self._new(Step(self._source(node), None))
+            if node.target in _MEANS and _over_maps(node):
+                return self._new(Step(self._source(node), None))
         raise self._unknown(f"{node.op.removeprefix('call_')} {getattr(node.target, '__name__', node.target)}")
 
     def _module(self, node: fx.Node, name: str, module: nn.Module) -> int:
+        if module._forward_pre_hooks or module._forward_hooks or parametrize.is_parametrized(module):
+            raise self._unknown(f"hooks or parametrisations on {name}")
         if isinstance(module, nn.Conv2d | nn.Linear):
             if isinstance(module, nn.Conv2d) and (module.padding_mode != "zeros" or isinstance(module.padding, str)):
                 raise self._unknown(f"padding {module.padding_mode} {module.padding} in {name}")
@@ -98,6 +109,7 @@ class _Walk:
             step = self._open(node)
             if step.norm is not None:
                 raise self._unknown(f"{name} after another batch norm")
+            self._only(name)
             step.norm = name
             return self._of[node.all_input_nodes[0]]
         if isinstance(module, nn.ReLU):
@@ -158,8 +170,18 @@ class _Walk:
         return step
 
     def _new(self, step: Step) -> int:
+        if step.module is not None:
+            self._only(step.module)
         self._steps.append(step)
         return len(self._steps)
+
+    def _only(self, name: str) -> None:
+        """A net holds every layer once, with parameters of its own."""
+        for parameter in self._modules[name].parameters(recurse=False):
+            if (other := self._owners.setdefault(id(parameter), name)) != name:
+                raise self._unknown(f"parameters that {other} and {name} share")
+        if any(name in (step.module, step.norm) for step in self._steps):
+            raise self._unknown(f"{name}, which runs twice")
 
     def _source(self, node: fx.Node) -> int:
         return self._of[node.all_input_nodes[0]]
@@ -170,6 +192,39 @@ class _Walk:
 
 def _free(step: Step) -> bool:
     return step.module is not None and step.residual is None and not step.relu and step.pool is None
+
+
+def _is_size(node: fx.Node) -> bool:
+    """Whether a node is a tensor's shape or a part of it, and does nothing but say how many images there are."""
+    part = node.target is operator.getitem and isinstance(node.args[0], fx.Node) and _is_shape(node.args[0])
+    return (part or _is_shape(node)) and all(user.target in (operator.getitem, *_VIEWS) for user in node.users)
+
+
+def _is_shape(node: fx.Node) -> bool:
+    return node.target == "size" or (node.target is getattr and node.args[1] == "shape")
+
+
+def _keeps_images(node: fx.Node) -> bool:
+    """Whether a view is a flattening: (N, -1), or a shape made of the number of images."""
+    sizes = node.args[1:]
+    if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
+        sizes = tuple(sizes[0])
+    if len(sizes) != 2 or sizes[1] != -1 or not isinstance(sizes[0], fx.Node):
+        return False
+    first = sizes[0]
+    if first.target == "size":
+        return first.args[1:] == (0,) or first.kwargs == {"dim": 0}
+    return bool(first.target is operator.getitem and first.args[1] == 0)
+
+
+def _over_maps(node: fx.Node) -> bool:
+    dims = _given(node, "dim")
+    return not {*node.kwargs} - {"dim", "keepdim"} and isinstance(dims, tuple | list) and {*dims} in ({2, 3}, {-1, -2})
+
+
+def _given(node: fx.Node, name: str) -> Any:
+    """The second argument, however it was given."""
+    return node.args[1] if len(node.args) > 1 else node.kwargs.get(name)
 
 
 def _flattens(node: fx.Node) -> bool:

@@ -75,11 +75,12 @@ def _measured(net: Net, layer: int, which: str) -> Choice:
 
 def _file(net: Net, layer: int, which: str) -> Any:
     # Two digits of the density: what suits 10.2% suits 9.8%.
-    facts = (built().name, net.facts(layer), f"{net.density(layer):.1e}", which, torch.get_num_threads(), _processor())
+    facts = (built().name, net.facts(layer), f"{net.density(layer):.1e}", which, torch.get_num_threads(), processor())
     return cache.folder() / "sparse" / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:24]}.json"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor, as far as it decides what is fast."""
     from ticketlab.engine.choose import _processor
 
     return _processor("cpu")

@@ -19,7 +19,7 @@ from ticketlab.errors import InputError, unknown
 from ticketlab.export import compact
 from ticketlab.export.sizes import dense_bytes, entropy_bytes
 from ticketlab.speed.outputs import TOLERANCES, deviation
-from ticketlab.speed.runner import Call, Case, Runner
+from ticketlab.speed.runner import Call, Case, Choosing, Runner
 from ticketlab.speed.runners import RUNNERS
 from ticketlab.speed.structure import structure_of
 from ticketlab.speed.subject import Subject
@@ -81,7 +81,10 @@ def document(subject: Subject, how: How, tell: Callable[[str], object] = lambda 
     device = torch.device(how.device)
     threads = how.threads or torch.get_num_threads()
     before = _load()
-    chosen = [runner for runner in RUNNERS.values() if how.runners is None or runner.name in how.runners]
+    mask = subject.mask
+    structure = structure_of(mask)
+    fitting = [name for name, runner in RUNNERS.items() if runner.pattern in (None, structure)]
+    chosen = [RUNNERS[name] for name in RUNNERS if name in (fitting if how.runners is None else how.runners)]
     if any(runner.reads_onnx and device.type in runner.devices for runner in chosen):
         tell("exporting to ONNX")
         # Here, since torch's exporter fails under the numerics below; the runner itself says why if it fails now.
@@ -101,7 +104,6 @@ def document(subject: Subject, how: How, tell: Callable[[str], object] = lambda 
         raise InputError(
             f"asked to measure {subject.name}, got no runner that can: {next(iter(unavailable.values()))}."
         )
-    mask = subject.mask
     found: dict[str, Any] = {
         "machine": {
             "cores": os.cpu_count(),
@@ -121,7 +123,7 @@ def document(subject: Subject, how: How, tell: Callable[[str], object] = lambda 
             "empty_layers": mask.empty_layers,
             "facts": subject.facts,
         },
-        "structure": structure_of(mask),
+        "structure": structure,
         "how": {
             "rounds": how.rounds,
             "seconds": how.seconds,
@@ -172,7 +174,7 @@ def _batch(
     rows = [
         {
             "runner": name,
-            "text": RUNNERS[name].text,
+            "text": _text(RUNNERS[name], calls[name]),
             "precision": RUNNERS[name].precision,
             "kind": RUNNERS[name].kind,
             "n": len(taken.turns),
@@ -203,6 +205,10 @@ def _prepared(runner: Runner, case: Case, inputs: torch.Tensor) -> tuple[Call, d
     if why := found.wrong(runner.precision):
         raise InputError(f"not timed: {why}")
     return call, {"error": found.error, "agreement": found.agreement}
+
+
+def _text(runner: Runner, call: Call) -> str:
+    return f"{runner.text}, {call.path}" if isinstance(call, Choosing) else runner.text
 
 
 def _spread(times: Times) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,6 +15,15 @@ from ticketlab.speed.subject import Subject
 
 # From a batch of fp32 inputs to fp32 outputs, on the device of the inputs, finished when it returns.
 Call = Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """A call that chooses how it computes, and says so."""
+
+    @property
+    def path(self) -> str:
+        """In a few words."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,7 @@ class Runner:
         devices: the kinds of devices it runs on.
         reads_onnx: whether it needs the network as an ONNX file.
         kind: "dense" computes every weight, "sparse" only the kept ones, "unpruned" is the network without the mask.
+        pattern: the pattern of masks that it is for (see ``structure_of``); None: any. It is left out for others.
     """
 
     name: str
@@ -47,6 +57,7 @@ class Runner:
     devices: tuple[str, ...] = ("cpu",)
     kind: str = "dense"
     reads_onnx: bool = False
+    pattern: str | None = None
 
 
 def needs(module: str, install: str) -> Any:

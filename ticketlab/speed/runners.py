@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ticketlab.speed import onnx_runner, openvino_runner, own_runner
+from ticketlab.speed import onnx_runner, openvino_runner, own_runner, structured_runners
 from ticketlab.speed.runner import Runner
 from ticketlab.speed.torch_runners import compiled, eager
 
@@ -20,6 +20,14 @@ RUNNERS: dict[str, Runner] = {
         Runner("torch-bf16", "torch, channels last", "bf16", eager(channels_last=True, bf16=True), _BOTH),
         Runner("torch-compile-bf16", "torch.compile", "bf16", compiled(bf16=True), _BOTH),
         Runner("openvino-bf16", "OpenVINO", "bf16", openvino_runner.start("bf16"), reads_onnx=True),
-        Runner("ticketlab", "ticketlab, kept weights only", "fp32", own_runner.start, kind="sparse"),
+        Runner(
+            *("torch-removed", "torch, channels removed", "fp32", structured_runners.channels_removed, _BOTH),
+            pattern="channels",
+        ),
+        Runner(
+            *("torch-2:4", "torch, 2:4", "bf16", structured_runners.two_of_four_linear, ("cuda",), "sparse"),
+            pattern="2:4",
+        ),
+        Runner("ticketlab", "ticketlab", "fp32", own_runner.start, kind="sparse"),
     )
 }

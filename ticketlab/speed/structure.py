@@ -18,12 +18,12 @@ def structure_of(mask: Mask) -> str:
     whole = sum(int(gone[gone.all(1)].sum()) for gone in removed.values())
     if whole >= _MOSTLY * (mask.total - mask.kept):
         return "channels"
-    if removed and all(_two_of_four(gone) for gone in removed.values() if gone.any()):
+    if removed and all(two_of_four(gone) for gone in removed.values() if gone.any()):
         return "2:4"
     return "unstructured"
 
 
-def _two_of_four(gone: Tensor) -> bool:
-    """Of every four weights in a row of one unit, exactly two are removed."""
+def two_of_four(gone: Tensor) -> bool:
+    """Whether of every four weights in a row (units, weights) exactly two are removed."""
     rows, columns = gone.shape
     return columns % 4 == 0 and bool((gone.reshape(rows, columns // 4, 4).sum(2) == 2).all())

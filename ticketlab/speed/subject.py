@@ -23,7 +23,8 @@ from ticketlab.mask import Mask
 from ticketlab.models.registry import build
 from ticketlab.program import Ticket
 from ticketlab.pruning import prune
-from ticketlab.speed.fold import folded
+from ticketlab.sparse.fold import folded
+from ticketlab.sparse.plans import without_idle
 from ticketlab.ticket_file import load_ticket
 
 RATIOS = ("uniform", "smart", "erk")
@@ -65,6 +66,19 @@ class Subject:
     def folded(self) -> nn.Module:
         """With batch norm folded into the convolutions, where that can be."""
         return folded(self.model)[0]
+
+    @cached_property
+    def without_channels(self) -> nn.Module:
+        """The same, without the channels that change no answer.
+
+        Raises:
+            InputError: there are none that can be removed alone, or the network is not known well enough to say.
+        """
+        found, _ = without_idle(self.folded, self.mask, self.in_shape)
+        sizes = [sum(p.numel() for p in model.parameters()) for model in (self.folded, found)]
+        if sizes[0] == sizes[1]:
+            raise InputError("no channel can be removed alone: sums and grouped convolutions keep theirs")
+        return found
 
     @cached_property
     def unpruned(self) -> nn.Module:

@@ -22,9 +22,14 @@ def eager(channels_last: bool = False, bf16: bool = False, unpruned: bool = Fals
 
     def start(case: Case) -> Call:
         model = case.subject.unpruned_folded if unpruned else case.subject.folded
-        return _call(_placed(model, case, channels_last, bf16), case, channels_last, bf16)
+        return eager_call(model, case, channels_last, bf16)
 
     return start
+
+
+def eager_call(model: nn.Module, case: Case, channels_last: bool = False, bf16: bool = False) -> Call:
+    """A copy of a network on the case's device, called as it is."""
+    return _call(_placed(model, case, channels_last, bf16), case, channels_last, bf16)
 
 
 def compiled(bf16: bool = False) -> Start:

@@ -1,0 +1,147 @@
+"""How a folded network runs for inputs of one shape: a path for each batch size, and nets that batch sizes share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, fx, nn
+
+from ticketlab.errors import InputError
+from ticketlab.sparse import dense_paths
+from ticketlab.sparse.faster import fastest
+from ticketlab.sparse.model import SparseModel
+from ticketlab.sparse.removal import without_idle_channels
+from ticketlab.sparse.simplify import with_global_means, without_dropout
+from ticketlab.sparse.trace import traced
+from ticketlab.sparse.tune import tune
+
+# More inputs than that run in parts: their activations would leave the caches. Decisions are made for powers of two up
+# to it, each on a net of one of these sizes, since tuning takes longer than deciding.
+LARGEST = 64
+_NETS = (1, 16, LARGEST)
+# Of the largest output. Another order of summation differs by a hundredth of that; more means another function.
+_TOLERANCE = 1e-3
+_CHANNELS_LAST, _CSR = "dense, channels last", "dense, linear layers as CSR"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a batch runs.
+
+    Attributes:
+        path: in words, with the reason.
+        sparse: whether it runs on the kernels, whose memory only one thread may use at a time.
+        layers: how each layer runs, in words.
+        refused: why the kernels cannot serve these inputs; None where they can, whether they are used or not.
+    """
+
+    path: str
+    sparse: bool
+    layers: tuple[str, ...]
+    run: Callable[[Tensor], Tensor]
+    refused: str | None = None
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """The outputs."""
+        return self.run(inputs)
+
+
+def without_idle(
+    model: nn.Module, mask: Mapping[str, Tensor], shape: tuple[int, ...]
+) -> tuple[fx.GraphModule, dict[str, Tensor]]:
+    """A folded model and its mask without what changes no answer.
+
+    Raises:
+        InputError: the kernels do not know the model, so that what its channels do is not known either.
+    """
+    plain = with_global_means(without_dropout(model), shape)
+    steps = traced(plain)
+    # What can be traced was a graph already when its batch norms were folded.
+    return without_idle_channels(cast(fx.GraphModule, plain), steps, mask)
+
+
+class Planner:
+    """Plans for inputs of one shape.
+
+    Args:
+        model, mask: as ``CompiledTicket`` takes them.
+        shape: of one input.
+        path: "auto" or "sparse".
+
+    Raises:
+        InputError: the kernels cannot serve the model.
+    """
+
+    def __init__(self, model: nn.Module, mask: Mapping[str, Tensor], shape: tuple[int, ...], path: str) -> None:
+        self._whole, self._path, self._shape = model, path, shape
+        self._model, self._mask = without_idle(model, mask, shape)
+        # What plans use: torch's ways by name, and nets by batch size and threads.
+        self._dense: dict[str, dense_paths.Call] = {}
+        self._nets: dict[tuple[int, int], SparseModel] = {}
+        self._plans: dict[tuple[int, int], Plan] = {}
+
+    def plan(self, inputs: Tensor) -> Plan:
+        """For so many inputs of this shape, on as many threads as torch has now.
+
+        Raises:
+            InputError: the kernels cannot serve the model, or compute something else.
+        """
+        size = min(LARGEST, 1 << (len(inputs) - 1).bit_length())
+        key = (size, torch.get_num_threads())
+        if key not in self._plans:
+            self._plans[key] = self._made(size, inputs[torch.arange(size) % len(inputs)])
+        return self._plans[key]
+
+    def _made(self, size: int, inputs: Tensor) -> Plan:
+        wanted = dense_paths.plain(self._whole)(inputs)
+        key = (next(n for n in _NETS if n >= size), torch.get_num_threads())
+        sparse = self._nets[key] if key in self._nets else self._sparse(key[0], inputs)
+        form = wanted.shape[1:]
+
+        def run(some: Tensor) -> Tensor:
+            parts = [sparse.net.forward(part) for part in some.split(LARGEST)]
+            return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(len(some), *form)
+
+        if why := _wrong(sparse.net.forward(inputs), wanted):
+            raise InputError(f"asked for the sparse path, got outputs that {why} those of the dense one.")
+        dense = {} if self._path == "sparse" else self._torchs()
+        if not dense or (name := fastest({**dense, "sparse": run}, inputs, sparse.net)) == "sparse":
+            self._nets[key] = sparse
+            return Plan(f"sparse ({sparse.net.instructions})", True, _layers(sparse), run)
+        self._dense[name] = dense[name]
+        return Plan(f"{name}: measured faster at batch {size}", False, (), dense[name])
+
+    def _torchs(self) -> dict[str, dense_paths.Call]:
+        """torch's ways that the model can go."""
+        makers = {"dense": dense_paths.plain, _CHANNELS_LAST: dense_paths.channels_last, _CSR: dense_paths.csr}
+        made = {name: self._dense.get(name) or maker(self._model) for name, maker in makers.items()}
+        return {name: call for name, call in made.items() if call is not None}
+
+    def _sparse(self, size: int, inputs: Tensor) -> SparseModel:
+        made = SparseModel(self._model, self._mask, self._shape, size, training=False)
+        made.load(self._model.state_dict())
+        # The tuner measures on the activations that are there.
+        made.net.forward(inputs[torch.arange(size) % len(inputs)])
+        tune(made.net)
+        return made
+
+
+def _wrong(found: Tensor, wanted: Tensor) -> str | None:
+    if found.numel() != wanted.numel():
+        return "have another shape than"
+    if not wanted.isfinite().all():
+        # Where the dense path multiplies infinity by pruned weights, the sparse one does not.
+        return None
+    off = (found.view_as(wanted) - wanted).abs().max() / wanted.abs().max().clamp_min(torch.finfo().tiny)
+    return None if off <= _TOLERANCE else f"differ by {float(off):.1e} of the largest from"
+
+
+def _layers(sparse: SparseModel) -> tuple[str, ...]:
+    modules = [step.module for step in sparse.steps]
+    return tuple(
+        f"{modules[layer]}: {sparse.net.density(layer):.1%} kept, {sparse.net.choice(layer, 'forward')}"
+        for layer in sparse.net.layers
+    )
