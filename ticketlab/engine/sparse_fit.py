@@ -67,6 +67,7 @@ def _agreed(model: nn.Module, inputs: Tensor) -> dict[str, int]:
     """The pixels, after a look at whether the kernels answer as the model does."""
     draw = torch.Generator().manual_seed(0)
     pixels: dict[str, int] = {}
+    hooks = []
     mask: dict[str, Tensor] = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear) and (weight := module._parameters.get("weight")) is not None:
@@ -77,8 +78,11 @@ def _agreed(model: nn.Module, inputs: Tensor) -> dict[str, int]:
             def look(_: nn.Module, __: object, out: Tensor, name: str = name) -> None:
                 pixels[f"{name}.weight"] = out[0, 0].numel()
 
-            module.register_forward_hook(look)
+            hooks.append(module.register_forward_hook(look))
     wanted = model(inputs)
+    # The kernels refuse a model with hooks.
+    for hook in hooks:
+        hook.remove()
     sparse = SparseModel(model, mask, inputs.shape[1:], len(inputs))
     strange = sorted({*sparse.parameters} - {name for name, _ in model.named_parameters()})
     if strange:
