@@ -289,13 +289,13 @@ class Normed(tiny.Net):
     ("kind", "said"),
     [
         (Dropped, r"draws random numbers in its forward pass \(dropout\)"),
-        (Shared, "'again' used more than once"),
+        (Shared, "again, which runs twice"),
         (Switched, "other layers in training"),
         (Still, "do not all go into training mode"),
         (Hooked, "with hooks"),
         (Replaced, "whose answers its kernels do not give"),
         (Double, "'second.weight' in torch.float64"),
-        (Normed, "'second.weight' computed from other parameters"),
+        (Normed, "parametrisations on second"),
     ],
 )
 def test_models_that_the_kernels_would_train_otherwise_are_refused(kind: type[nn.Module], said: str) -> None:

@@ -74,13 +74,13 @@ def test_contradictions_are_refused(
 
 
 def test_a_model_that_the_kernels_do_not_know_is_refused_before_anything_runs(tmp_path: Path) -> None:
-    class Viewed(tiny.Net):
+    class Smooth(tiny.Net):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            x = torch.relu(self.second(torch.relu(self.norm(self.first(x)))))
-            return self.last(x.view(x.size(0), -1))
+            x = torch.tanh(self.second(torch.relu(self.norm(self.first(x)))))
+            return self.last(x.flatten(1))
 
-    with pytest.raises(InputError, match="asked for a sparse Viewed, got method size"):
-        tiny.prepared(tmp_path / "s", model=Viewed, sparse="on")
+    with pytest.raises(InputError, match="asked for a sparse Smooth, got function tanh"):
+        tiny.prepared(tmp_path / "s", model=Smooth, sparse="on")
     assert not (tmp_path / "s").exists()
 
 

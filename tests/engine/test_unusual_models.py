@@ -138,7 +138,7 @@ def trained(engine: str, model: nn.Module, recipe: Recipe = LONG) -> Trained:
 
 
 # What the sparse kernels do not know.
-UNKNOWN = {Viewed: "method size", Solid: "getitem", Standardised: "get_attr"}
+UNKNOWN = {Solid: "getitem", Standardised: "get_attr"}
 
 
 @every
