@@ -24,7 +24,13 @@ from ticketlab.speed.runners import RUNNERS
 from ticketlab.speed.subject import Subject, random_subject
 
 # The engines beside which the sparse one trains: spec and precision.
-DENSE_TRAINING = {"plain": ("plain", "fp32"), "tuned": ("tuned", "fp32"), "bf16": ("tuned", "bf16")}
+DENSE_TRAINING = {
+    "plain": ("plain", "fp32"),
+    "tuned": ("tuned", "fp32"),
+    "tuned+im2col": ("tuned+im2col", "fp32"),
+    "tuned bf16": ("tuned", "bf16"),
+    "tuned+im2col bf16": ("tuned+im2col", "bf16"),
+}
 DENSE_ANSWERS = (
     *("torch", "torch-channels-last", "torch-compile", "onnxruntime", "openvino"),
     *("torch-bf16", "torch-compile-bf16", "openvino-bf16"),

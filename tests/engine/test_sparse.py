@@ -277,6 +277,33 @@ class Double(tiny.Net):
         return self.last(torch.relu(self.second(x.double())).flatten(1).float())
 
 
+class NormedSum(tiny.Net):
+    """Batch norm after a sum, of vectors: as a norm of one part it would be another function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        width = self.last.in_features
+        self.side, self.after = nn.Linear(width, width), nn.BatchNorm1d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.second(torch.relu(self.norm(self.first(x))))).flatten(1)
+        return self.last(torch.relu(self.after(self.side(x) + x)))
+
+
+class Renamed(tiny.Net):
+    """A tensor that is read before and after its batch norm, once under another name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        width = self.second.out_channels
+        self.same, self.after = nn.Identity(), nn.BatchNorm2d(width)
+        self.third = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        held = self.second(torch.relu(self.norm(self.first(x))))
+        return self.last(torch.relu(self.third(self.after(self.same(held))) + held).flatten(1))
+
+
 class Normed(tiny.Net):
     """A weight that is computed from two parameters."""
 
@@ -296,6 +323,8 @@ class Normed(tiny.Net):
         (Replaced, "whose answers its kernels do not give"),
         (Double, "'second.weight' in torch.float64"),
         (Normed, "parametrisations on second"),
+        (NormedSum, "after after a sum"),
+        (Renamed, "after on something else than the only use of a layer"),
     ],
 )
 def test_models_that_the_kernels_would_train_otherwise_are_refused(kind: type[nn.Module], said: str) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
+import pickle
 import resource
 import threading
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ticketlab.errors import InputError
 from ticketlab.models.wrn import wrn_16_4
@@ -186,3 +189,69 @@ def test_a_forked_process_goes_on_with_threads_of_its_own() -> None:
         assert os.waitpid(child, 0)[1] == 0
     finally:
         torch.set_num_threads(held)
+
+
+def test_only_what_a_pass_left_is_read() -> None:
+    """Not more images than it had, and nothing before it, after a refused one, or after a measurement."""
+    net = small()
+    with pytest.raises(InputError, match="got no such pass"):
+        net.activation(1)
+    with pytest.raises(InputError, match="one value for each channel"):
+        alone = Net((3, 1, 1), 4)
+        alone.layer(0, dense(5, 3, 1, 1), norm=Norm(1e-5, 0.1, True))
+        alone.build().forward(torch.randn(1, 3, 1, 1), training=True)
+    answers = Net((3, 4, 4), 40, training=False)
+    answers.layer(0, dense(5, 3, 3, 3))
+    answers.build().forward(torch.randn(40, 3, 4, 4))
+    with pytest.raises(InputError, match="not for training"):
+        answers.forward(torch.randn(1, 3, 4, 4), training=True)
+    assert answers.activation(1).shape == (40, 5, 2, 2)
+    answers.forward(torch.randn(2, 3, 4, 4))
+    answers.seconds(0, "forward", 1)
+    with pytest.raises(InputError, match="got no such pass"):
+        answers.activation(1)
+
+
+def test_a_net_is_not_copied() -> None:
+    for make in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(InputError, match="native memory"):
+            make(small())
+
+
+@pytest.mark.parametrize("instructions", ["plain", None])
+def test_averages_that_a_padded_convolution_reads(instructions: str | None) -> None:
+    torch.manual_seed(0)
+    net = Net((3, 6, 6), 5, instructions=instructions, input_gradient=True)
+    mean = net.average(net.layer(0, dense(4, 3, 3, 3), relu=True))
+    net.layer(mean, dense(6, 4, 3, 3), padding=(1, 1))
+    net.build()
+    first, last, x = torch.randn(4, 3, 3, 3), torch.randn(6, 4, 3, 3), torch.randn(5, 3, 6, 6)
+    net.write(0, "weight", first)
+    net.write(2, "weight", last)
+    held = [t.double().requires_grad_() for t in (x, first, last)]
+    hidden = functional.conv2d(held[0], held[1]).relu().mean((2, 3), keepdim=True)
+    wanted = functional.conv2d(hidden, held[2], padding=1).flatten(1)
+    torch.testing.assert_close(net.forward(x, training=True).double(), wanted.detach(), rtol=1e-5, atol=1e-5)
+    net.backward(torch.ones_like(wanted).float())
+    wanted.sum().backward()
+    gradients = (net.input_gradient(), net.read(0, "weight", "gradient"), net.read(2, "weight", "gradient"))
+    for found, exact in zip(gradients, held, strict=True):
+        torch.testing.assert_close(found.double(), exact.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_threads_round_as_their_caller_does() -> None:
+    net = Net((16, 16, 16), 64, training=False)
+    net.layer(0, dense(16, 16, 1, 1))
+    net.build()
+    net.write(0, "weight", torch.full((16, 16, 1, 1), 1e-20))
+    x = torch.full((64, 16, 16, 16), 1e-20)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        assert net.forward(x).count_nonzero() == x.numel(), "threads exist now, and keep tiny numbers"
+        if torch.set_flush_denormal(True):
+            for _ in range(5):
+                assert not net.forward(x).any()
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(before)

@@ -70,6 +70,8 @@ def _agreed(model: nn.Module, inputs: Tensor) -> dict[str, int]:
     hooks = []
     mask: dict[str, Tensor] = {}
     for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            _unlike_others(module, draw)
         if isinstance(module, nn.Conv2d | nn.Linear) and (weight := module._parameters.get("weight")) is not None:
             alive = mask[f"{name}.weight"] = torch.rand(weight.shape, generator=draw) < _KEPT
             # As large as with all of them: in a deep net nothing of the inputs would be left else.
@@ -93,6 +95,13 @@ def _agreed(model: nn.Module, inputs: Tensor) -> dict[str, int]:
     if found.shape != wanted.shape or not torch.allclose(found, wanted, 0.0, _ALIKE * size + 1e-6, equal_nan=True):
         raise _refused("a model whose answers its kernels do not give: it does more than its layers say")
     return {name: pixels[name] for name in sparse.parameters if name in pixels}
+
+
+def _unlike_others(norm: nn.modules.batchnorm._BatchNorm, draw: torch.Generator) -> None:
+    """Statistics and scales as after a training: a fresh batch norm does nothing, wherever it stands."""
+    for tensor, least in ((norm.running_mean, -0.5), (norm.running_var, 0.5), (norm.weight, 0.5), (norm.bias, -0.5)):
+        if tensor is not None:
+            tensor.copy_(torch.rand(tensor.shape, generator=draw) + least)
 
 
 def arithmetic(mask: Mapping[str, Tensor], pixels: Mapping[str, int], shapes: Mapping[str, Tensor]) -> float:

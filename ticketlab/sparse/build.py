@@ -13,18 +13,19 @@ from ticketlab.sparse import compiling
 from ticketlab.sparse.compiling import SOURCES
 
 
-def built(flags: Sequence[str] | None = None) -> Path:
+def built(flags: Sequence[str] | None = None, *, packaged_too: bool = True) -> Path:
     """The compiled library: the package's own, or from the cache if this compiler made it of these sources before.
 
     Args:
         flags: further compiler flags; those of TICKETLAB_CXXFLAGS if None.
+        packaged_too: whether the package's own will do.
 
     Raises:
         InputError: there is no compiler (CXX, else c++, g++ or clang++), or it fails, or the file that is there could
             have been put there by somebody else.
     """
     extra = tuple(shlex.split(os.environ.get("TICKETLAB_CXXFLAGS", "")) if flags is None else flags)
-    if not extra and not os.environ.get("CXX") and (own := packaged()).exists():
+    if packaged_too and not extra and not os.environ.get("CXX") and (own := packaged()).exists():
         return own
     try:
         compiler = compiling.compiler()

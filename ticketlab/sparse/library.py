@@ -8,7 +8,7 @@ import os
 from ctypes import POINTER, c_char_p, c_double, c_float, c_int, c_int64, c_void_p
 
 from ticketlab.errors import InputError, unknown
-from ticketlab.sparse.build import built
+from ticketlab.sparse.build import built, packaged
 
 # The instruction sets, in the library's numbering.
 LEVELS = ("plain", "avx2", "avx512")
@@ -46,7 +46,7 @@ _SIGNATURES: dict[str, tuple[object, ...]] = {
     "loss": (c_void_p, c_void_p, c_void_p, _DOUBLES),
     "backward": (c_void_p, c_void_p),
     "update": (c_void_p, c_double, c_double, c_double, c_int),
-    "output": (c_void_p, c_int, c_int, c_void_p),
+    "output": (c_void_p, c_int, c_int, c_int, c_void_p),
 }
 
 
@@ -91,7 +91,14 @@ def library() -> Library:
     Raises:
         InputError: it cannot be had; the message says why.
     """
-    return Library(str(built()))
+    own = built()
+    try:
+        return Library(str(own))
+    except InputError:
+        if own != packaged():
+            raise
+        # Made on a newer system than this one: its own compiler may do better.
+        return Library(str(built(packaged_too=False)))
 
 
 def missing() -> str | None:

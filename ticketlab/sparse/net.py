@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Sequence
 from ctypes import POINTER, byref, c_double, c_float, c_int, c_void_p
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NoReturn
 
 import torch
 from torch import Tensor
@@ -357,8 +357,12 @@ class Net:
             )
         held = inputs.detach().to("cpu", torch.float32).contiguous()
         self._use_threads()
-        self._images = len(inputs)
         self._library.call("forward", self._handle, held.data_ptr(), len(inputs), training)
+        self._images = len(inputs)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to be copied or pickled: two objects must not own the same native memory."""
+        raise InputError("asked to copy a sparse net, got one that lives in native memory: make another, and load it.")
 
     def _use_threads(self) -> None:
         self._library.call("threads", self._handle, torch.get_num_threads())
@@ -370,7 +374,7 @@ class Net:
 
     def _unpacked(self, tensor: int, gradient: bool) -> Tensor:
         held = torch.empty(self._images, *self._shape(tensor))
-        self._library.call("output", self._handle, tensor, gradient, held.data_ptr())
+        self._library.call("output", self._handle, tensor, gradient, self._images, held.data_ptr())
         return held
 
     def _mask(self, layer: int) -> Tensor:

@@ -15,6 +15,7 @@ from ticketlab.errors import InputError
 
 _RELUS = (torch.relu, functional.relu, torch.relu_, "relu", "relu_")
 _ADDS = (operator.add, operator.iadd, torch.add, "add", "add_")
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 _FLATTENS = (torch.flatten, "flatten")
 _VIEWS = ("view", "reshape", torch.reshape)
 _MEANS = (torch.mean, "mean")
@@ -47,12 +48,21 @@ def traced(model: nn.Module) -> tuple[Step, ...]:
         InputError: it has something that the sparse kernels do not know; the message names it.
     """
     try:
-        graph = fx.symbolic_trace(model).graph
+        graph = _graph(model)
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         name = type(model).__name__
         raise InputError(f"asked for a sparse {name}, got a model that cannot be traced: {first}") from error
     return _Walk(model, dict(model.named_modules())).steps(graph)
+
+
+def _graph(model: nn.Module) -> fx.Graph:
+    """The model's own graph if it is one: tracing disturbs whatever other threads run meanwhile."""
+    if isinstance(model, fx.GraphModule):
+        called = [model.get_submodule(str(node.target)) for node in model.graph.nodes if node.op == "call_module"]
+        if not any(True for module in called for _ in module.children()):
+            return model.graph
+    return fx.symbolic_trace(model).graph
 
 
 class _Walk:
@@ -103,7 +113,7 @@ class _Walk:
             if isinstance(module, nn.Conv2d) and (module.padding_mode != "zeros" or isinstance(module.padding, str)):
                 raise self._unknown(f"padding {module.padding_mode} {module.padding} in {name}")
             return self._new(Step(self._source(node), name))
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        if isinstance(module, _NORMS):
             if module.momentum is None or not module.track_running_stats:
                 raise self._unknown(f"batch norm without a momentum or running statistics in {name}")
             step = self._open(node)
@@ -148,9 +158,8 @@ class _Walk:
         if len(inputs) != 2 or not all(isinstance(i, fx.Node) for i in inputs):
             raise self._unknown("a sum of something else than two tensors")
         tensors = sorted(self._of[i] for i in inputs if isinstance(i, fx.Node))
-        last = next(i for i in inputs if isinstance(i, fx.Node) and self._of[i] == tensors[1])
         step = self._steps[tensors[1] - 1] if tensors[1] else None
-        if step is None or tensors[0] == tensors[1] or not _free(step) or len(last.users) > 1:
+        if step is None or tensors[0] == tensors[1] or not _free(step) or self._read_elsewhere(node, tensors[1]):
             raise self._unknown("a sum whose last part is no layer of its own")
         step.residual = tensors[0]
         return tensors[1]
@@ -160,14 +169,19 @@ class _Walk:
         before = node.all_input_nodes[0]
         source = self._of[before]
         what = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", node.target)
-        if source == 0 or len(before.users) > 1 or self._steps[source - 1].module is None:
+        if source == 0 or self._read_elsewhere(node, source) or self._steps[source - 1].module is None:
             raise self._unknown(f"{what} on something else than the only use of a layer")
         step = self._steps[source - 1]
         if (step.relu and not after_relu) or (step.pool and not after_pool):
             raise self._unknown(f"{what} after a ReLU or a max-pooling")
-        if what in self._modules and isinstance(self._modules[str(what)], nn.BatchNorm2d) and step.residual is not None:
+        if node.op == "call_module" and isinstance(self._modules[str(what)], _NORMS) and step.residual is not None:
             raise self._unknown(f"{what} after a sum")
         return step
+
+    def _read_elsewhere(self, node: fx.Node, tensor: int) -> bool:
+        """Whether another node reads a tensor too, under any of its names: what only passes it on gives it another."""
+        names = [held for held, number in self._of.items() if number == tensor]
+        return any(user is not node and self._of.get(user) != tensor for held in names for user in held.users)
 
     def _new(self, step: Step) -> int:
         if step.module is not None:

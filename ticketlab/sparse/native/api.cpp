@@ -193,6 +193,6 @@ API int sparse_update(void *handle, double lr, double momentum, double decay, in
     return guarded([&] { net(handle).update(lr, momentum, decay, nesterov != 0); });
 }
 
-API int sparse_output(void *handle, int tensor, int gradient, float *to) {
-    return guarded([&] { net(handle).unpack(tensor, gradient != 0, to); });
+API int sparse_output(void *handle, int tensor, int gradient, int images, float *to) {
+    return guarded([&] { net(handle).unpack(tensor, gradient != 0, images, to); });
 }

@@ -113,6 +113,7 @@ struct AverageArguments {
     float *out;
     int height, width;
     long in_row, in_channel, in_first;      // of whichever is the map
+    long narrow_first, narrow_channel;      // of the averages
     bool add;
 };
 

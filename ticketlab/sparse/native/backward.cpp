@@ -16,7 +16,7 @@ double Net::loss(const int64_t *targets, float *logits) {
     for (int i = 0; i < images_; i++)
         if (targets[i] < 0 || targets[i] >= g.channels)
             throw Refused("asked for class " + std::to_string(targets[i]) + ", got " + std::to_string(g.channels) + " outputs");
-    if (logits) unpack((int)tensors.size() - 1, false, logits);
+    if (logits) unpack((int)tensors.size() - 1, false, images_, logits);
     double total = 0;
     float *slopes = gradients_[t.gradient].data() + g.first();
     for (int i = 0; i < blocks_ * g.lanes; i++) {

@@ -25,8 +25,10 @@ void Net::pack(const float *x) {
     });
 }
 
-void Net::unpack(int number, bool of_gradient, float *to) const {
+void Net::unpack(int number, bool of_gradient, int images, float *to) const {
     check_built(true);
+    if (images != images_ || !has_activations_)
+        throw Refused("asked for what " + std::to_string(images) + " inputs gave, got no such pass before it");
     const Tensor &t = this->tensor(number);
     // Other tensors' gradients share their memory with later ones.
     if (of_gradient && (!has_gradients_ || !t.wanted || number != 0))
@@ -181,16 +183,18 @@ void Net::average(Layer &l, bool back) {
     a.height = map.height, a.width = map.width;
     a.in_row = map.row(), a.in_channel = map.channel(), a.in_first = map.first();
     a.add = l.input_adds;
-    const long narrow = tensors[l.out].geometry.block();
+    // A convolution with padding may read the averages: then they have a border, too.
+    const Geometry &narrow = tensors[l.out].geometry;
+    a.narrow_first = narrow.first(), a.narrow_channel = narrow.channel();
     each_plane(map.channels, [&](int block, Range channels) {
         AverageArguments mine = a;
         if (back) {
-            mine.in = gradient(l.out) + block * narrow;
+            mine.in = gradient(l.out) + block * narrow.block();
             mine.out = gradient(l.in) + block * map.block();
             kernels_.spread(mine, channels);
         } else {
             mine.in = tensors[l.in].a.data() + block * map.block();
-            mine.out = tensors[l.out].a.data() + block * narrow;
+            mine.out = tensors[l.out].a.data() + block * narrow.block();
             kernels_.average(mine, channels);
         }
     });
@@ -216,6 +220,7 @@ void Net::forward(const float *x, int images, bool training) {
         }
     }
     has_forward_ = training;
+    has_activations_ = true;
 }
 
 }  // namespace sparse

@@ -124,7 +124,8 @@ class Net {
     void backward(const float *output_gradient);
     void update(double lr, double momentum, double decay, bool nesterov);
 
-    void unpack(int tensor, bool gradient, float *to) const;
+    // `to` has room for so many images: those of the last pass, or it is refused.
+    void unpack(int tensor, bool gradient, int images, float *to) const;
     // After weights were written from outside.
     void refresh(Layer &l);
 
@@ -166,8 +167,8 @@ class Net {
     const bool trains_;
     int images_ = 0, blocks_ = 0;
     bool built_ = false, backwards_ = false;
-    // What the buffers hold: activations of a training pass, the gradient of the output, all gradients.
-    bool has_forward_ = false, has_output_gradient_ = false, has_gradients_ = false;
+    // What the buffers hold: activations of any pass, and of one in training, the gradient of the output, all gradients.
+    bool has_activations_ = false, has_forward_ = false, has_output_gradient_ = false, has_gradients_ = false;
     std::vector<Buffer> gradients_;
     Buffer partial_, weight_partial_, live_;
 };

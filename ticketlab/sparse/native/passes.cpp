@@ -34,7 +34,7 @@ Extent Net::extent(int height, int width) const {
 void Net::set_images(int images) {
     if (images < 1 || images > batch_)
         throw Refused("asked for " + std::to_string(images) + " inputs, got a network for 1 to " + std::to_string(batch_));
-    has_forward_ = has_output_gradient_ = has_gradients_ = false;
+    has_activations_ = has_forward_ = has_output_gradient_ = has_gradients_ = false;
     if (images == images_) return;
     images_ = images;
     blocks_ = (images + kernels_.lanes - 1) / kernels_.lanes;

@@ -212,6 +212,8 @@ class Builder {
         }
         for (const Tensor &t : net_.tensors)
             if (t.geometry.block() * 2 >= kMostFloats) throw Refused("asked for maps that are too large");
+        for (const Layer &l : net_.layers)
+            if (l.z_geometry.block() * 2 >= kMostFloats) throw Refused("asked for maps that are too large");
     }
 
     // Channels of a map, or the pixels of a flattened one, from a tile's first pixel.

@@ -184,7 +184,7 @@ void average(const AverageArguments &A, Range channels) {
             for (int x = 0; x < A.width; x++) row = row + load(map + y * A.in_row + x * kLanes);
             total = total + row;
         }
-        store(A.out + (long)c * kLanes, total * share);
+        store(A.out + A.narrow_first + c * A.narrow_channel, total * share);
     }
 }
 
@@ -192,7 +192,7 @@ void spread(const AverageArguments &A, Range channels) {
     const V share = all(1.0f / (float)(A.height * A.width));
     for (int c = channels.begin; c < channels.end; c++) {
         float *map = A.out + c * A.in_channel + A.in_first;
-        const V v = load(A.in + (long)c * kLanes) * share;
+        const V v = load(A.in + A.narrow_first + c * A.narrow_channel) * share;
         for (int y = 0; y < A.height; y++)
             for (int x = 0; x < A.width; x++) {
                 float *pixel = map + y * A.in_row + x * kLanes;

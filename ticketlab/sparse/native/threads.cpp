@@ -21,6 +21,29 @@ inline void relax() {
 #endif
 }
 
+// How a thread rounds and whether it flushes tiny numbers to zero: the caller may have changed it for itself.
+inline unsigned long rounding() {
+#if defined(__x86_64__)
+    return __builtin_ia32_stmxcsr();
+#elif defined(__aarch64__)
+    unsigned long held;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(held));
+    return held;
+#else
+    return 0;
+#endif
+}
+
+inline void round_as(unsigned long held) {
+#if defined(__x86_64__)
+    __builtin_ia32_ldmxcsr((unsigned)held);
+#elif defined(__aarch64__)
+    __asm__ volatile("msr fpcr, %0" ::"r"(held));
+#else
+    (void)held;
+#endif
+}
+
 // The turns that one thread takes first; when they are gone it helps the others.
 struct alignas(64) Share {
     std::atomic<int> taken{0};
@@ -42,6 +65,7 @@ class Pool {
         work_ = &work;
         shares_ = threads;
         backwards_ = backwards;
+        rounding_ = rounding();
         for (int i = 0; i < threads; i++) {
             share_[i].taken = 0;
             share_[i].begin = int((long)turns * i / threads);
@@ -84,7 +108,10 @@ class Pool {
             }
             seen = loops_;
             inside_++;
-            if (open_ && index < shares_) help(index);
+            if (open_ && index < shares_) {
+                round_as(rounding_);
+                help(index);
+            }
             inside_--;
         }
     }
@@ -93,6 +120,7 @@ class Pool {
     std::atomic<const std::function<void(int)> *> work_{nullptr};
     std::atomic<int> shares_{0};
     std::atomic<bool> backwards_{false};
+    std::atomic<unsigned long> rounding_{0};
     Share share_[kMostThreads];
     std::atomic<bool> open_{false};
     std::atomic<int> inside_{0}, sleeping_{0};
