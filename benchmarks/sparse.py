@@ -97,7 +97,7 @@ def train(net: str, machine: Machine, rounds: int) -> Iterator[dict[str, Any]]:
 
 def infer(net: str, machine: Machine, rounds: int) -> Iterator[dict[str, Any]]:
     """Rows of answers."""
-    subjects = {(r, s): sides.subject(net, r, s) for r in RATIOS for s in SPARSITIES}
+    subjects = sides.subjects(net)
     calls: dict[str, sides.Call] = {}
     for name in sides.DENSE_ANSWERS:
         sides.available(calls, name, partial(sides.answers, name, subjects["uniform", 90], machine.threads), say)
@@ -177,6 +177,10 @@ def file(net: str) -> Iterator[dict[str, Any]]:
 def measure(nets: list[str], kinds: list[str], threads: list[int], rounds: int) -> list[dict[str, Any]]:
     """All rows."""
     machine, rows = facts(), []
+    if "infer" in kinds:
+        for net in nets:
+            # Here, since torch's exporter fails under the numerics below.
+            sides.exported(net)
     for count in threads:
         with numerics(count):
             here = Machine(count, matmul_peak(torch.float32, count), copy_bandwidth(count))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from functools import partial
+from contextlib import suppress
+from functools import cache, partial
 
 import torch
 from torch import nn
 
-from support.sparse_targets import BATCH, CLASSES, MODELS, SHAPE
+from support.sparse_targets import BATCH, CLASSES, MODELS, RATIOS, SHAPE, SPARSITIES
 from support.work import RECIPE, random_data
 from ticketlab.engine.job import Job, clones, tensors_of
 from ticketlab.engine.kinds import open_engine
@@ -80,6 +81,18 @@ def parts(net: str, mask: Mask) -> dict[str, float]:
 def subject(net: str, ratios: str, sparsity: int) -> Subject:
     """A net that answers: random weights under a random mask."""
     return random_subject(MODELS[net], "cifar10", None, sparsity / 100, ratios, 0)
+
+
+@cache
+def subjects(net: str) -> dict[tuple[str, int], Subject]:
+    """All of them, by ratios and sparsity."""
+    return {(ratios, sparsity): subject(net, ratios, sparsity) for ratios in RATIOS for sparsity in SPARSITIES}
+
+
+def exported(net: str) -> None:
+    """Have the dense net as ONNX for the runners that read it; they say so themselves where that fails."""
+    with suppress(InputError):
+        _ = subjects(net)["uniform", 90].onnx
 
 
 def answers(runner: str, of: Subject, threads: int) -> Call:
