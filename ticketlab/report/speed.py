@@ -21,7 +21,7 @@ def render(found: dict[str, Any], console: Console) -> None:
         console.print(line, markup=False)
     for batch in found["batches"]:
         console.print(f"\n{_title(batch)}", style="bold")
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
         for name in _COLUMNS:
             table.add_column(name, justify="left" if name in _COLUMNS[:2] else "right", no_wrap=name != "runner")
         for row in batch["rows"]:
