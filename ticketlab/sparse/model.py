@@ -114,6 +114,16 @@ class SparseModel:
         """All parameters, their momentum or their gradients by name; zeros where weights are pruned."""
         return {name: self.net.read(layer, part, kind) for name, (layer, part) in self._parameters.items()}
 
+    def read_kept(self, name: str, kind: Kind = "value") -> Tensor:
+        """The kept weights of a parameter, or all of a bias or of batch norm, in one dimension."""
+        layer, part = self._parameters[name]
+        return self.net.read_kept(layer, part, kind)
+
+    def write_kept(self, name: str, values: Tensor) -> None:
+        """Set them."""
+        layer, part = self._parameters[name]
+        self.net.write_kept(layer, part, values)
+
     def buffers(self) -> dict[str, Tensor]:
         """Running statistics by name; how many batches they saw is left to the caller."""
         found = {}

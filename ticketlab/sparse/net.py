@@ -233,13 +233,19 @@ class Net:
 
     def read(self, layer: int, part: Part, kind: Kind = "value") -> Tensor:
         """A parameter, its momentum or its gradient, in the parameter's shape with zeros where weights are pruned."""
-        mask = self._mask(layer)
-        number = _PARTS.index(part) * 3 + _KINDS.index(kind)
+        kept = self.read_kept(layer, part, kind)
         if part != "weight":
-            return self._values(layer, number, mask.shape[0])
+            return kept
+        mask = self._mask(layer)
         dense = torch.zeros(mask.shape)
-        dense[mask] = self._values(layer, number, int(mask.sum()))
+        dense[mask] = kept
         return dense
+
+    def read_kept(self, layer: int, part: Part, kind: Kind = "value") -> Tensor:
+        """The same without the pruned places: one value for each kept weight, in the order of ``mask.nonzero()``."""
+        mask = self._mask(layer)
+        count = int(mask.sum()) if part == "weight" else mask.shape[0]
+        return self._values(layer, _PARTS.index(part) * 3 + _KINDS.index(kind), count)
 
     def write(self, layer: int, part: Part, values: Tensor, kind: Kind = "value") -> None:
         """Set a parameter or its momentum; what stands at pruned places is not used.
@@ -251,9 +257,16 @@ class Net:
         shape = mask.shape if part == "weight" else mask.shape[:1]
         if values.shape != shape:
             raise InputError(f"asked to set {part} of {tuple(shape)}, got values of {tuple(values.shape)}.")
-        values = values.detach().to("cpu", torch.float32)
+        self.write_kept(layer, part, values.detach()[mask] if part == "weight" else values, kind)
+
+    def write_kept(self, layer: int, part: Part, values: Tensor, kind: Kind = "value") -> None:
+        """Set what ``read_kept`` gives.
+
+        Raises:
+            InputError: another number of values than are kept.
+        """
         number = _PARTS.index(part) * 3 + _KINDS.index(kind)
-        self._values(layer, number, 0, values[mask] if part == "weight" else values)
+        self._values(layer, number, 0, values.detach().to("cpu", torch.float32))
         if number == 0:
             self._use_threads()
             self._library.call("refresh", self._handle, layer)
