@@ -71,7 +71,7 @@ class Machine:
 
 def train(net: str, machine: Machine, rounds: int) -> Iterator[dict[str, Any]]:
     """Rows of training steps."""
-    masks = {(r, s): sides.ticket(net, r, s) for r in RATIOS for s in SPARSITIES}
+    masks = {key: subject.mask for key, subject in sides.subjects(net).items()}
     calls: dict[str, sides.Call] = {}
     for name, (spec, precision) in sides.DENSE_TRAINING.items():
         make = partial(sides.training, net, spec, precision, masks["uniform", 90])

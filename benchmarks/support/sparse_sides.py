@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, partial
@@ -17,7 +16,6 @@ from ticketlab.engine.kinds import open_engine
 from ticketlab.errors import InputError
 from ticketlab.mask import Mask
 from ticketlab.models.registry import build
-from ticketlab.pruning import prune
 from ticketlab.seeding import isolated
 from ticketlab.sparse.model import SparseModel
 from ticketlab.speed.runner import Case
@@ -43,15 +41,6 @@ def network(net: str) -> nn.Module:
     """The dense net, always with the same weights."""
     with isolated(0, "net"):
         return build(MODELS[net], CLASSES, SHAPE)
-
-
-def ticket(net: str, ratios: str, sparsity: int) -> Mask:
-    """A random mask with these keep ratios."""
-    options = {"form": "vgg" if net == "vgg19" else "resnet"} if ratios == "smart" else {}
-    with warnings.catch_warnings():
-        # A layer may well be empty at 98%.
-        warnings.simplefilter("ignore")
-        return prune(network(net), "random", sparsity / 100, budget=ratios, **options)
 
 
 def training(net: str, spec: str, precision: str, mask: Mask) -> Call:

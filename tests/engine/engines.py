@@ -49,6 +49,20 @@ def opened(spec: str) -> Callable[..., Engine]:
     return lambda model, data, recipe: open_engine(spec, model, data, recipe)
 
 
+def stopping(kind: type[Engine], at: int) -> tuple[list[int], Callable[..., Any]]:
+    """A kind of engine's step that is interrupted at this call of it; and a list with an entry for each call."""
+    step: Callable[..., Any] = kind.step
+    calls: list[int] = []
+
+    def stopped(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    return calls, stopped
+
+
 def kernels_needed() -> None:
     """Skip where there is no compiler: there are no sparse kernels to test then."""
     if (why := missing()) and "compiler" in why:

@@ -17,7 +17,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import ticketlab
-from engine.engines import ENGINES, LONG, Dropped, equal, images, job, kernels_needed, net, run, same, some_mask, ticket
+from engine.engines import (
+    ENGINES,
+    LONG,
+    Dropped,
+    equal,
+    images,
+    job,
+    kernels_needed,
+    net,
+    run,
+    same,
+    some_mask,
+    stopping,
+    ticket,
+)
 from engine.engines import together as packed
 from ticketlab.data.load import load
 from ticketlab.data.types import Data
@@ -365,14 +379,7 @@ def test_stopped_and_resumed_from_python(tmp_path: Path, monkeypatch: pytest.Mon
     asked: dict[str, Any] = {"model": tiny.net, "data": images(), "recipe": LONG, "sparse": "on"}
     tickets = [ticketlab.Ticket(some_mask(net(k), k), net(k).state_dict()) for k in range(2)]
     whole = ticketlab.train(tickets, **asked)
-    step, calls = Sparse.step, []
-
-    def stopped(*arguments: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 28 + 20:
-            raise KeyboardInterrupt
-        return step(*arguments)
-
+    calls, stopped = stopping(Sparse, 28 + 20)
     kept: dict[str, Any] = {"checkpoints": tmp_path, "every": 0.0}
     with monkeypatch.context() as patch:
         patch.setattr(Sparse, "step", stopped)

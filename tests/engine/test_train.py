@@ -12,7 +12,7 @@ import tiny
 import torch
 
 import ticketlab
-from engine.engines import LONG, images, job, net, same, some_mask, together
+from engine.engines import LONG, images, job, net, same, some_mask, stopping, together
 from ticketlab.data.batches import normalised
 from ticketlab.data.types import Augment
 from ticketlab.engine.eager import Eager
@@ -94,14 +94,7 @@ def test_training_on_an_ordered_split(engine: str) -> None:
 
 def test_it_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = ticketlab.train(tickets(3), **ASKED)
-    step, calls = Eager.step, []
-
-    def stopped(*arguments: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 28 + 20:
-            raise KeyboardInterrupt
-        return step(*arguments)
-
+    calls, stopped = stopping(Eager, 28 + 20)
     kept: dict[str, Any] = {"checkpoints": tmp_path, "every": 0.0}
     with monkeypatch.context() as patch:
         patch.setattr(Eager, "step", stopped)

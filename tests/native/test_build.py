@@ -134,4 +134,4 @@ def test_a_wheel_brings_its_kernels(tmp_path: Path) -> None:
 def test_a_file_that_is_no_library_is_said(tmp_path: Path) -> None:
     (tmp_path / "x.so").write_bytes(b"nothing")
     with pytest.raises(InputError, match="asked to load"):
-        library.Library(str(tmp_path / "x.so"))
+        library.Library(tmp_path / "x.so")

@@ -21,7 +21,7 @@ import ticketlab
 from native.test_nets import NETS, masked
 from ticketlab.errors import DensePathWarning, InputError
 from ticketlab.models.wrn import WideResNet
-from ticketlab.sparse import compiled, faster, library, plans, tune
+from ticketlab.sparse import compiled, faster, library, plans
 from ticketlab.sparse.compiled import CompiledTicket, compile_ticket
 from ticketlab.speed.turns import Times
 
@@ -29,9 +29,8 @@ from ticketlab.speed.turns import Times
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache, and the kernels that are there already."""
-    made = tune.built()
-    for module in (tune, faster):
-        monkeypatch.setattr(module, "built", lambda: made)
+    # Loaded before the cache folder is another one.
+    library.library()
     monkeypatch.setenv("TICKETLAB_CACHE", str(tmp_path))
     return tmp_path / "sparse"
 

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from ticketlab.sparse import Choice, Net, Norm, tune
+from ticketlab.sparse.library import library
 from ticketlab.sparse.net import PASSES
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    made = tune.built()
-    monkeypatch.setattr(tune, "built", lambda: made)
+    # Loaded before the cache folder is another one: no test compiles it anew.
+    library()
     monkeypatch.setenv("TICKETLAB_CACHE", str(tmp_path))
     return tmp_path / "sparse"
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from ticketlab import budget, seeding, select
-from ticketlab.data import cache
 from ticketlab.data.types import Data
 from ticketlab.engine.convolution import small_maps
 from ticketlab.engine.engine import Engine
@@ -30,8 +26,9 @@ from ticketlab.engine.recipe import Recipe
 from ticketlab.engine.schedule import Schedule
 from ticketlab.errors import InputError
 from ticketlab.mask import Mask
-from ticketlab.packing import write_atomically
+from ticketlab.measurements import keep, place, recalled
 from ticketlab.parameters import prunable
+from ticketlab.processor import processor
 from ticketlab.sparse.library import level
 from ticketlab.sparse.revision import revision
 
@@ -262,8 +259,7 @@ class Measurements:
         self._how: dict[str, Any] = {"precision": precision, "device": device, "threads": threads}
         machine = [torch.__version__, torch.backends.cpu.get_cpu_capability(), _processor(device)]
         what = [identity, list(data.in_shape), data.classes, recipe.batch_size, recipe.augment, self._how]
-        key = hashlib.sha256(repr([_REVISION, machine, what]).encode()).hexdigest()[:24]
-        self._file = cache.folder() / "engines" / f"{key}.json"
+        self._file = place("engines", [_REVISION, machine, what])
 
     def candidates(self) -> list[str]:
         """The engines that could serve the model here."""
@@ -287,7 +283,7 @@ class Measurements:
             template, data, recipe = self._arguments
             how = self._how if sparsity is None else {**self._how, "sparsity": sparsity}
             held[name] = measure(spec, template, data, recipe, **how)
-            self._write(held)
+            keep(self._file, {name: asdict(speed) for name, speed in held.items()})
         return held[name]
 
     def of_plan(self, spec: str, work: Work) -> Speed:
@@ -310,17 +306,11 @@ class Measurements:
             return None
 
     def _read(self) -> dict[str, Speed]:
-        with suppress(OSError, ValueError, TypeError, AttributeError):
-            held = json.loads(self._file.read_text())
+        held = recalled(self._file)
+        with suppress(TypeError, AttributeError):
             whole = {name: Speed(**entry) for name, entry in held.items() if _whole(entry)}
             return {name: speed for name, speed in whole.items() if speed.spec == name.partition("@")[0]}
         return {}
-
-    def _write(self, held: dict[str, Speed]) -> None:
-        # A folder that cannot be written costs another measurement, nothing else.
-        with suppress(InputError, OSError):
-            content = json.dumps({name: asdict(speed) for name, speed in held.items()}, indent=1)
-            write_atomically(self._file, content.encode())
 
 
 def _whole(entry: Any) -> bool:
@@ -338,10 +328,4 @@ def _whole(entry: Any) -> bool:
 def _processor(device: str) -> str:
     if torch.device(device).type == "cuda":
         return str(torch.cuda.get_device_name(torch.device(device)))
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    import platform
-
-    return platform.processor() or platform.machine()
+    return processor()

@@ -6,13 +6,13 @@ import functools
 import os
 import platform
 import subprocess
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ticketlab import __version__
+from ticketlab.processor import processor
 
 _PATIENCE = 10.0  # seconds for git to answer
 _DESCRIBE = ["describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+changes"]
@@ -69,12 +69,3 @@ def commit(checkout: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return told.stdout.strip() or None
-
-
-def processor() -> str:
-    """The processor's model."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, fx, nn
 
+from ticketlab.engine.engine import in_channels_last
+
 Call = Callable[[Tensor], Tensor]
 
 
@@ -27,11 +29,7 @@ def channels_last(model: nn.Module) -> Call | None:
     """With weights and images stored channels last; None for a model without convolutions."""
     if not any(isinstance(m, nn.Conv2d) for m in model.modules()):
         return None
-    turned = copy.deepcopy(model)
-    for tensor in (*turned.parameters(), *turned.buffers()):
-        if tensor.dim() == 4:
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
-    call = plain(turned)
+    call = plain(in_channels_last(copy.deepcopy(model)))
     return lambda inputs: call(inputs.contiguous(memory_format=torch.channels_last)).contiguous()
 
 

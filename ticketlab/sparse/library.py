@@ -6,6 +6,7 @@ import ctypes
 import functools
 import os
 from ctypes import POINTER, c_char_p, c_double, c_float, c_int, c_int64, c_void_p
+from pathlib import Path
 
 from ticketlab.errors import InputError, unknown
 from ticketlab.sparse.build import built, packaged
@@ -51,11 +52,15 @@ _SIGNATURES: dict[str, tuple[object, ...]] = {
 
 
 class Library:
-    """The functions by name, without their prefix; each raises InputError where the C function returns an error."""
+    """The functions by name, without their prefix; each raises InputError where the C function returns an error.
 
-    def __init__(self, path: str) -> None:
+    ``name``: of its file, which tells it from those of other sources, compilers and flags.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
         try:
-            self._held = ctypes.CDLL(path)
+            self._held = ctypes.CDLL(str(path))
         except OSError as error:
             raise InputError(f"asked to load the native sparse kernels, got: {error}") from error
         for name, arguments in _SIGNATURES.items():
@@ -93,12 +98,12 @@ def library() -> Library:
     """
     own = built()
     try:
-        return Library(str(own))
+        return Library(own)
     except InputError:
         if own != packaged():
             raise
         # Made on a newer system than this one: its own compiler may do better.
-        return Library(str(built(packaged_too=False)))
+        return Library(built(packaged_too=False))
 
 
 def missing() -> str | None:

@@ -8,7 +8,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ticketlab.errors import InputError
 from ticketlab.sparse.net import Choice, Kind, Net, Norm, Part
 from ticketlab.sparse.trace import Step, traced
 
@@ -41,7 +40,6 @@ class SparseModel:
         training: bool = True,
     ) -> None:
         self.steps = traced(model)
-        _check_once(model, self.steps)
         self.net = Net(shape, batch, instructions=instructions, training=training)
         modules = dict(model.named_modules())
         # Layer of the net and part of it, by the parameter's name.
@@ -130,13 +128,3 @@ class SparseModel:
         for name, layer in self._norms.items():
             found[f"{name}.running_mean"], found[f"{name}.running_var"] = self.net.statistics(layer)
         return found
-
-
-def _check_once(model: nn.Module, steps: Sequence[Step]) -> None:
-    """Each layer holds values of its own: what is used twice would be two layers that drift apart."""
-    names = [name for step in steps for name in (step.module, step.norm) if name]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise InputError(
-            f"asked for a sparse {type(model).__name__}, got {twice[0]!r} used more than once, which the sparse "
-            "kernels do not know."
-        )

@@ -6,20 +6,16 @@ layer ratios are then computed alike; and whoever must get the same bits again k
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import astuple
-from typing import Any
+from pathlib import Path
 
 import torch
 
-from ticketlab.data import cache
-from ticketlab.errors import InputError
-from ticketlab.packing import write_atomically
-from ticketlab.sparse.build import built
+from ticketlab.measurements import keep, place, recalled
+from ticketlab.processor import processor
+from ticketlab.sparse.library import library
 from ticketlab.sparse.net import SHAPES, Choice, Net
 
 _BLOCKS = (0, 8, 16, 32, 64, 128)
@@ -38,7 +34,7 @@ def tune(net: Net) -> dict[tuple[int, str], Choice]:
             choice = _known(net, layer, which)
             if choice is None or not net.possible(layer, which, choice):
                 choice = _measured(net, layer, which)
-                _keep(net, layer, which, choice)
+                keep(_file(net, layer, which), astuple(choice))
             net.choose(layer, which, choice)
             found[layer, which] = choice
     return found
@@ -73,28 +69,14 @@ def _measured(net: Net, layer: int, which: str) -> Choice:
     return best if second[best] < _CLEARLY * second[usual] else usual
 
 
-def _file(net: Net, layer: int, which: str) -> Any:
+def _file(net: Net, layer: int, which: str) -> Path:
     # Two digits of the density: what suits 10.2% suits 9.8%.
-    facts = (built().name, net.facts(layer), f"{net.density(layer):.1e}", which, torch.get_num_threads(), processor())
-    return cache.folder() / "sparse" / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:24]}.json"
-
-
-def processor() -> str:
-    """The processor, as far as it decides what is fast."""
-    from ticketlab.engine.choose import _processor
-
-    return _processor("cpu")
+    layer_facts = (net.facts(layer), f"{net.density(layer):.1e}", which)
+    return place("sparse", (library().name, *layer_facts, torch.get_num_threads(), processor()))
 
 
 def _known(net: Net, layer: int, which: str) -> Choice | None:
-    with suppress(OSError, ValueError, TypeError):
-        quad, shape, block = json.loads(_file(net, layer, which).read_text())
-        if isinstance(quad, bool) and all(isinstance(n, int) and 0 <= n < 2**20 for n in (shape, block)):
+    match recalled(_file(net, layer, which)):
+        case [bool(quad), int(shape), int(block)] if 0 <= shape < 2**20 and 0 <= block < 2**20:
             return Choice(quad, shape, block)
     return None
-
-
-def _keep(net: Net, layer: int, which: str, choice: Choice) -> None:
-    # A folder that cannot be written costs another measurement, nothing else.
-    with suppress(InputError, OSError):
-        write_atomically(_file(net, layer, which), json.dumps(astuple(choice)).encode())

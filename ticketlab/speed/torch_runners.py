@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ticketlab.engine.engine import in_channels_last
 from ticketlab.engine.precision import check_precision
 from ticketlab.errors import InputError
 from ticketlab.speed.runner import Call, Case
@@ -59,11 +60,7 @@ def _placed(model: nn.Module, case: Case, channels_last: bool, bf16: bool) -> nn
     if bf16:
         check_precision("bf16", case.device)
     placed = copy.deepcopy(model).to(case.device, torch.bfloat16 if bf16 else torch.float32)
-    if channels_last:
-        for tensor in (*placed.parameters(), *placed.buffers()):
-            if tensor.ndim == 4:
-                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
-    return placed.eval()
+    return (in_channels_last(placed) if channels_last else placed).eval()
 
 
 def _call(model: Callable[[Tensor], Any], case: Case, channels_last: bool, bf16: bool) -> Call:
