@@ -31,7 +31,7 @@ class LayerSpec(ctypes.Structure):
 
 _INTS, _DOUBLES = POINTER(c_int), POINTER(c_double)
 _SIGNATURES: dict[str, tuple[object, ...]] = {
-    "new": (c_int, c_int, _INTS, c_int, c_int, POINTER(c_void_p)),
+    "new": (c_int, c_int, _INTS, c_int, c_int, c_int, POINTER(c_void_p)),
     "layer": (c_void_p, POINTER(LayerSpec), _INTS),
     "average": (c_void_p, c_int, _INTS),
     "build": (c_void_p,),

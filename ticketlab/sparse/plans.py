@@ -22,6 +22,8 @@ from ticketlab.sparse.tune import tune
 # to it, each on a net of one of these sizes, since tuning takes longer than deciding.
 LARGEST = 64
 _NETS = (1, 16, LARGEST)
+# Up to so many images it may be faster to fill vectors with neighbouring pixels, and up to so few it always is.
+_PIXELS, _SURELY_PIXELS = 8, 4
 # Of the largest output. Another order of summation differs by a hundredth of that; more means another function.
 _TOLERANCE = 1e-3
 _CHANNELS_LAST, _CSR = "dense, channels last", "dense, linear layers as CSR"
