@@ -102,6 +102,8 @@ class Net:
         self._groups: list[int] = []
         self._last = 0
         self._images = 0
+        self._threads = 1
+        self._shapes: dict[int, tuple[int, int, int]] = {}
 
     def layer(
         self,
@@ -370,26 +372,31 @@ class Net:
         return loss
 
     def _run(self, inputs: Tensor, training: bool) -> None:
-        if inputs.dim() < 2 or inputs.shape[1:] != self.shape or not 1 <= len(inputs) <= self.batch:
+        images = inputs.shape[0] if inputs.dim() > 1 else 0
+        if inputs.shape[1:] != self.shape or not 1 <= images <= self.batch:
             raise InputError(
                 f"asked to run inputs of shape {tuple(inputs.shape)}, got a net for 1 to {self.batch} of {self.shape}."
             )
         held = inputs.detach().to("cpu", torch.float32).contiguous()
         self._use_threads()
-        self._library.call("forward", self._handle, held.data_ptr(), len(inputs), training)
-        self._images = len(inputs)
+        self._library.call("forward", self._handle, held.data_ptr(), images, training)
+        self._images = images
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         """Refuse to be copied or pickled: two objects must not own the same native memory."""
         raise InputError("asked to copy a sparse net, got one that lives in native memory: make another, and load it.")
 
     def _use_threads(self) -> None:
-        self._library.call("threads", self._handle, torch.get_num_threads())
+        if (threads := torch.get_num_threads()) != self._threads:
+            self._library.call("threads", self._handle, threads)
+            self._threads = threads
 
     def _shape(self, tensor: int) -> tuple[int, int, int]:
-        found = (c_int * 3)()
-        self._library.call("shape", self._handle, tensor, found)
-        return found[0], found[1], found[2]
+        if tensor not in self._shapes:
+            found = (c_int * 3)()
+            self._library.call("shape", self._handle, tensor, found)
+            self._shapes[tensor] = found[0], found[1], found[2]
+        return self._shapes[tensor]
 
     def _unpacked(self, tensor: int, gradient: bool) -> Tensor:
         held = torch.empty(self._images, *self._shape(tensor))
