@@ -105,7 +105,7 @@ class Planner:
             parts = [sparse.net.forward(part) for part in some.split(LARGEST)]
             return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(len(some), *form)
 
-        if why := _wrong(sparse.net.forward(inputs), wanted):
+        if why := wrong(sparse.net.forward(inputs), wanted):
             raise InputError(f"asked for the sparse path, got outputs that {why} those of the dense one.")
         dense = {} if self._path == "sparse" else self._torchs()
         if not dense or (name := fastest({**dense, "sparse": run}, inputs, sparse.net)) == "sparse":
@@ -131,7 +131,8 @@ class Planner:
         return made
 
 
-def _wrong(found: Tensor, wanted: Tensor) -> str | None:
+def wrong(found: Tensor, wanted: Tensor) -> str | None:
+    """What tells outputs from those of torch's dense path, in words, where it is more than rounding."""
     if found.numel() != wanted.numel():
         return "have another shape than"
     if not wanted.isfinite().all():
