@@ -364,7 +364,7 @@ def test_layers_that_stay_as_they_are() -> None:
     assert error(fast(tokens), model, mask, tokens) < 1e-5
     assert sparse(fast) == 1 and f"1 of {len(mask)} layers sparse" in fast.path and "free: " in repr(fast)
     # Of a layer that is not pruned, nothing is to be had.
-    with pytest.raises(InputError, match="asked for the sparse path of Odd.*nor can a layer of it run alone"):
+    with pytest.raises(InputError, match=r"asked for the sparse path of Odd.*nor can a layer of it run alone"):
         compile_ticket(model, {n: m for n, m in mask.items() if "free" not in n}, path="sparse")
     with pytest.warns(DensePathWarning, match="Odd runs on torch's dense path"):
         other = compile_ticket(model, {n: torch.ones_like(m) for n, m in mask.items()})

@@ -232,6 +232,9 @@ def _in_parts(net: LayerNet, most: int, batch: Tensor) -> Tensor:
     """The outputs for a batch, in parts of one size, as whole blocks of lanes as can be."""
     held = batch.detach().contiguous()
     outputs = held.new_empty(len(held), *net.form)
+    if len(held) <= most:
+        net.answer(held, outputs)
+        return outputs
     parts = -(-len(held) // most)
     size = min(most, -(-len(held) // parts // _FEWEST) * _FEWEST)
     for some, to in zip(held.split(size), outputs.split(size), strict=True):
