@@ -24,7 +24,7 @@ Layer = nn.Linear | nn.Conv2d
 Call = Callable[[Tensor], Tensor]
 # What a part of the inputs and its outputs may take (floats): more would leave the caches. Rows of a linear layer are
 # many and small, images few and large, so at least one block of lanes and at most that many run together.
-_FLOATS, _FEWEST, _MOST = 1 << 20, 16, 4096
+_FLOATS, _FEWEST, _MOST = 1 << 18, 16, 4096
 # Inputs that nets are made for, beside the most of a part: tuning takes longer than deciding.
 _NETS = (1, 16, 128)
 # Shapes of inputs whose nets are held at once; linear layers see one only.
