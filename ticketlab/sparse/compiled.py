@@ -199,7 +199,9 @@ class CompiledTicket(nn.Module):
 
     def _planned(self, inputs: Tensor) -> Tensor:
         with self._lock:
-            plan = self._last = self._plan(inputs)
+            plan = self._plan(inputs)
+            # Past torch's own way to set an attribute of a module, which takes as long as a small network.
+            self.__dict__["_last"] = plan
             if plan.sparse:
                 return plan(inputs)
         outputs: Tensor = self._answered(plan, inputs)
@@ -323,4 +325,4 @@ def _known(model: fx.GraphModule) -> bool:
 
 
 def _is_batch(inputs: Tensor) -> bool:
-    return inputs.dim() in (2, 4) and len(inputs) > 0
+    return inputs.dim() in (2, 4) and inputs.shape[0] > 0

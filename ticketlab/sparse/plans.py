@@ -94,7 +94,7 @@ class Planner:
         Raises:
             InputError: the kernels cannot serve the model, or compute something else.
         """
-        size = min(LARGEST, 1 << (len(inputs) - 1).bit_length())
+        size = min(LARGEST, 1 << (inputs.shape[0] - 1).bit_length())
         key = (size, torch.get_num_threads())
         if key not in self._plans:
             self._plans[key] = self._made(size, inputs[torch.arange(size) % len(inputs)])

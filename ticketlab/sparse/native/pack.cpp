@@ -90,7 +90,7 @@ void each_stretch(const Geometry &g, int images, int threads, const Work &work) 
     const int blocks = (images + g.lanes - 1) / g.lanes;
     const long plane = (long)g.height * g.width, all = g.channels * plane;
     const int used = images * all < kFew ? 1 : threads;
-    if (!g.border) {
+    if (g.channel() == plane * g.lanes) {
         // Nothing lies between rows or channels.
         const int pieces = (int)((all + kPiece - 1) / kPiece);
         parallel(used, blocks * pieces, [&](int turn) {
