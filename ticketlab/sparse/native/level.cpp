@@ -1,5 +1,6 @@
 // The kernels of one instruction set: this file is compiled once for each, with the flags that allow its instructions.
 #include "convolution.hpp"
+#include "maximum.hpp"
 #include "planes.hpp"
 #include "weight_gradient.hpp"
 
@@ -16,7 +17,7 @@ namespace sparse {
 extern const Kernels SPARSE_LEVEL;
 const Kernels SPARSE_LEVEL = {
     kLanes, kRegisters, kQuadRegisters, kQuadTaps, convolve, weight_gradient, weight_gradient_quad, finish,
-    slope,  pool_sums,  unfinish,       add,       average,  spread,
+    slope,  pool_sums,  unfinish,       add,       average,  spread,          maximum,              route,
 };
 
 }  // namespace sparse
