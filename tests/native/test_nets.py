@@ -219,6 +219,16 @@ def test_nan_and_infinity_pass_as_in_torch() -> None:
     # Lanes that hold no image repeat one that is there: they bring in no NaN of their own.
     sparse.load(model.state_dict())
     assert math.isfinite(sparse.net.step(*batch(sparse.net.shape, n=33), 0.1))
+    # Where every weight lives, images with such values give what they give in torch.
+    for name in ("imagenet-resnet", "preactivation", "densenet", "inception", "anywhere"):
+        model, _, shape = masked(name, 1.0)
+        asked = SparseModel(model.eval(), {}, shape, 9, training=False)
+        asked.load(model.state_dict())
+        x = torch.randn(9, *shape)
+        x[1, 0, 2, 3], x[3, 0, 0, 0], x[5, 0, 7, 7] = math.nan, math.inf, -math.inf
+        wanted, found = model(x), asked.net.forward(x)
+        assert torch.equal(wanted.isnan(), found.isnan()) and torch.equal(wanted.isinf(), found.isinf())
+        assert not wanted[1].isfinite().all() and wanted[0].isfinite().all()
 
 
 @pytest.mark.parametrize("name", NETS)
