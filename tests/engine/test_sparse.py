@@ -316,6 +316,18 @@ class Double(tiny.Net):
         return self.last(torch.relu(self.second(x.double())).flatten(1).float())
 
 
+class MixedSum(tiny.Net):
+    """A sum of a vector and of a flattened map, which the kernels hold in different shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.side = nn.Linear(self.last.in_features, self.last.in_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.second(torch.relu(self.norm(self.first(x))))).flatten(1)
+        return self.last(torch.relu(self.side(x) + x))
+
+
 class Normed(tiny.Net):
     """A weight that is computed from two parameters."""
 
@@ -335,6 +347,7 @@ class Normed(tiny.Net):
         (Replaced, "whose answers its kernels do not give"),
         (Double, "'second.weight' in torch.float64"),
         (Normed, "parametrisations on second"),
+        (MixedSum, "a sum of 8 and 32 channels"),
     ],
 )
 def test_models_that_the_kernels_would_train_otherwise_are_refused(kind: type[nn.Module], said: str) -> None:

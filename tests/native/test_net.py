@@ -132,6 +132,7 @@ class Tall(nn.Module):
         (nn.Sequential(nn.Conv2d(3, 4, 4, padding="same")), "padding zeros same in 0"),
         (nn.Sequential(nn.Conv2d(3, 4, 3, padding="same", padding_mode="reflect")), "padding reflect same in 0"),
         (nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(192, 4)), "nothing tells its channels"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.BatchNorm1d(144)), "144 features on 4 channels"),
         (Tall(), "function cat"),
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=None)), "momentum"),
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout(0.5)), "Dropout"),

@@ -1,8 +1,9 @@
-"""What single nodes of a traced graph do, and what single modules are: questions that need no walk."""
+"""What can be said of a model, of a node of its graph or of a module, without a walk over all of them."""
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,6 +21,15 @@ _MEANS = (torch.mean, "mean")
 _IN_PLACE = (operator.iadd, "add_", torch.relu_, "relu_")
 _MAXIMUM = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
 _AVERAGE = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+
+
+def graph(model: nn.Module) -> fx.Graph:
+    """The model's own graph if it is one: tracing disturbs whatever other threads run meanwhile."""
+    if isinstance(model, fx.GraphModule):
+        called = [model.get_submodule(str(node.target)) for node in model.graph.nodes if node.op == "call_module"]
+        if not any(True for module in called for _ in module.children()):
+            return model.graph
+    return fx.symbolic_trace(model).graph
 
 
 def pair(value: Any) -> Pair:
@@ -71,11 +81,12 @@ def parts(node: fx.Node) -> list[fx.Node] | None:
     return found if len(found) == len(tensors) else None
 
 
-def channels_read(module: nn.Module) -> int | None:
-    """How many channels a layer wants of its input; None where it takes any number."""
-    for name in ("in_channels", "in_features", "num_features"):
-        if isinstance(found := getattr(module, name, None), int):
-            return found
+def channels_wanted(node: fx.Node, modules: Mapping[str, nn.Module]) -> int | None:
+    """How many channels those who read a tensor want it to have; None if that tells nobody."""
+    for module in (modules[str(user.target)] for user in node.users if user.op == "call_module"):
+        for name in ("in_channels", "in_features", "num_features"):
+            if isinstance(found := getattr(module, name, None), int):
+                return found
     return None
 
 

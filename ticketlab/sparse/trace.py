@@ -20,21 +20,12 @@ def traced(model: nn.Module) -> tuple[Step, ...]:
         InputError: it has something that the sparse kernels do not know; the message names it.
     """
     try:
-        graph = _graph(model)
+        graph = nodes.graph(model)
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         name = type(model).__name__
         raise InputError(f"asked for a sparse {name}, got a model that cannot be traced: {first}") from error
     return _Walk(model, dict(model.named_modules())).steps(graph)
-
-
-def _graph(model: nn.Module) -> fx.Graph:
-    """The model's own graph if it is one: tracing disturbs whatever other threads run meanwhile."""
-    if isinstance(model, fx.GraphModule):
-        called = [model.get_submodule(str(node.target)) for node in model.graph.nodes if node.op == "call_module"]
-        if not any(True for module in called for _ in module.children()):
-            return model.graph
-    return fx.symbolic_trace(model).graph
 
 
 class _Walk:
@@ -60,7 +51,7 @@ class _Walk:
                 if self._of:
                     raise self._unknown("a second input")
                 self._of[node] = 0
-                self._channels[0] = self._wanted_of(node)
+                self._channels[0] = nodes.channels_wanted(node, self._modules)
             elif node.op == "output":
                 if not isinstance(node.args[0], fx.Node) or self._of.get(node.args[0]) != len(self._steps):
                     raise self._unknown("an output that its last layer does not give")
@@ -124,6 +115,8 @@ class _Walk:
             raise self._unknown(f"batch norm without a momentum or running statistics in {name}")
         self._only(name)
         source = self._source(node)
+        if self._channels[source] not in (None, module.num_features):
+            raise self._unknown(f"{name} of {module.num_features} features on {self._channels[source]} channels")
         step = self._alone(node, source)
         if step is None or step.norm is not None or not _ends_in_weights(step):
             return self._new(self._selection(source, module.num_features, norm=name))
@@ -169,6 +162,9 @@ class _Walk:
         if len(inputs) != 2 or not all(isinstance(i, fx.Node) for i in inputs):
             raise self._unknown("a sum of something else than two tensors")
         first, last = sorted(self._of[i] for i in inputs if isinstance(i, fx.Node))
+        one, other = self._channels[first], self._channels[last]
+        if one != other and None not in (one, other):
+            raise self._unknown(f"a sum of {one} and {other} channels")
         step = self._alone(node, last)
         if step is None or first == last or not _ends_in_weights(step):
             return self._new(self._selection(last, residual=first))
@@ -238,10 +234,6 @@ class _Walk:
 
     def _module_of(self, node: fx.Node) -> nn.Module | None:
         return self._modules[str(node.target)] if node.op == "call_module" else None
-
-    def _wanted_of(self, node: fx.Node) -> int | None:
-        modules = [module for user in node.users if (module := self._module_of(user)) is not None]
-        return next((found for module in modules if (found := nodes.channels_read(module))), None)
 
     def _known_channels(self, tensor: int) -> int:
         if (found := self._channels[tensor]) is None:
