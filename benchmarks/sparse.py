@@ -5,7 +5,7 @@ against the plain dense masked fp32 step (engine "plain"); `-vs-best-fp32` again
 compiler, `-vs-bf16` against channels-last bf16 autocast (engine "tuned"), `-vs-best-bf16` also with im2col.
 `infer-...`: answers to a batch of 64 by `ticketlab.compile_ticket`, against the faster of torch's fp32 NCHW and
 channels-last, batch norm folded; `-vs-best-fp32` and `-vs-best-bf16` against the fastest dense engine of the speed
-report.
+report. `latency-...`: the same for a single image.
 `file-...`: bytes of the dense safetensors file over those of the compact one.
 RATIOS are the keep ratios of the layers: uniform, smart (Su et al. 2020: the first layers nearly dense) or erk. Rows
 that end in `-1t` ran on one thread. All sides of a net take turns, A B C A B C; a ratio is the median over the rounds.
@@ -13,7 +13,7 @@ that end in `-1t` ran on one thread. All sides of a net take turns, A B C A B C;
 `of_floor` is the share of the least time that the kept weights allow: their arithmetic at the best fp32 matrix product
 of this machine, or each layer's activations moved once a pass at its copying speed, whichever takes longer.
 
-    python benchmarks/sparse.py [--json] [--nets resnet32 vgg19] [--kinds train infer file] [--threads 2 1] [--rounds 5]
+    python benchmarks/sparse.py [--json] [--nets resnet32] [--kinds train infer latency file] [--threads 2 1]
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ TRAINED = {
 }
 # Forward, input gradient and weight gradient are as much arithmetic and read as much each (but for the first layer,
 # which has no input gradient: less than a percent).
-PASSES = {"train": 3, "infer": 1}
+PASSES = {"train": 3, "infer": 1, "latency": 1}
+KINDS = (*PASSES, "file")
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,14 @@ class Machine:
     def floor(self, kind: str, net: str, mask: Mask) -> tuple[float, str]:
         """The least seconds for a batch, and what sets it."""
         work = work_of(sides.network(net), mask, SHAPE)
-        arithmetic, traffic = work.arithmetic_s(BATCH, self.peak), work.traffic_s(BATCH, self.bandwidth)
+        batch = batch_of(kind)
+        arithmetic, traffic = work.arithmetic_s(batch, self.peak), work.traffic_s(batch, self.bandwidth)
         return PASSES[kind] * max(arithmetic, traffic), "arithmetic" if arithmetic > traffic else "traffic"
+
+
+def batch_of(kind: str) -> int:
+    """Images of a step or an answer."""
+    return 1 if kind == "latency" else BATCH
 
 
 def train(net: str, machine: Machine, rounds: int) -> Iterator[dict[str, Any]]:
@@ -95,16 +102,17 @@ def train(net: str, machine: Machine, rounds: int) -> Iterator[dict[str, Any]]:
                 yield row("train", net, ratios, sparsity, ending, machine, mask, ours, times[dense], dense, said)
 
 
-def infer(net: str, machine: Machine, rounds: int) -> Iterator[dict[str, Any]]:
+def infer(net: str, machine: Machine, rounds: int, kind: str = "infer") -> Iterator[dict[str, Any]]:
     """Rows of answers."""
+    batch = batch_of(kind)
     subjects = sides.subjects(net)
     calls: dict[str, sides.Call] = {}
     for name in sides.DENSE_ANSWERS:
-        sides.available(calls, name, partial(sides.answers, name, subjects["uniform", 90], machine.threads), say)
+        sides.available(calls, name, partial(sides.answers, name, subjects["uniform", 90], machine.threads, batch), say)
     for (ratios, sparsity), subject in subjects.items():
-        make = partial(sides.answers, "ticketlab", subject, machine.threads)
+        make = partial(sides.answers, "ticketlab", subject, machine.threads, batch)
         sides.available(calls, f"{ratios}-{sparsity}", make, say)
-    say(f"infer {net}, {machine.threads} threads: {len(calls)} sides, {rounds} rounds")
+    say(f"{kind} {net}, {machine.threads} threads: {len(calls)} sides, {rounds} rounds")
     times = in_turns(calls, rounds, 0.4)
     dense = {p: [n for n in times if n in RUNNERS and RUNNERS[n].precision == p] for p in ("fp32", "bf16")}
     against = {"": ["torch", "torch-channels-last"], "-vs-best-fp32": dense["fp32"], "-vs-best-bf16": dense["bf16"]}
@@ -112,7 +120,7 @@ def infer(net: str, machine: Machine, rounds: int) -> Iterator[dict[str, Any]]:
         ours = times[f"{ratios}-{sparsity}"]
         for ending, names in against.items():
             if rival := best(times, names):
-                yield row("infer", net, ratios, sparsity, ending, machine, subject.mask, ours, times[rival], rival)
+                yield row(kind, net, ratios, sparsity, ending, machine, subject.mask, ours, times[rival], rival)
 
 
 def best(times: dict[str, Times], names: list[str]) -> str | None:
@@ -136,7 +144,7 @@ def row(
     """One ticket against one dense side. Targets are for two threads."""
     floor, by = machine.floor(kind, net, mask)
     ratio = ours.ratios(theirs)
-    note = [f"{1e3 * ours.median:.1f} ms against {1e3 * theirs.median:.1f} ms ({dense})"]
+    note = [f"{1e3 * ours.median:.3g} ms against {1e3 * theirs.median:.3g} ms ({dense})"]
     note += [f"{floor / ours.median:.0%} of the floor ({by})", *([said] if said else [])]
     return {
         "work": f"{kind}-{net}-{ratios}{ending}-{sparsity}" + ("-1t" if machine.threads == 1 else ""),
@@ -145,8 +153,8 @@ def row(
         "n": len(ours.turns),
         "low": round(ratio.low, 2),
         "high": round(ratio.high, 2),
-        "ours_ms": round(1e3 * ours.median, 2),
-        "dense_ms": round(1e3 * theirs.median, 2),
+        "ours_ms": round(1e3 * ours.median, 3),
+        "dense_ms": round(1e3 * theirs.median, 3),
         "dense": dense,
         "threads": machine.threads,
         "of_floor": round(floor / ours.median, 3),
@@ -177,7 +185,7 @@ def file(net: str) -> Iterator[dict[str, Any]]:
 def measure(nets: list[str], kinds: list[str], threads: list[int], rounds: int) -> list[dict[str, Any]]:
     """All rows."""
     machine, rows = facts(), []
-    if "infer" in kinds:
+    if {"infer", "latency"} & {*kinds}:
         for net in nets:
             # Here, since torch's exporter fails under the numerics below.
             sides.exported(net)
@@ -185,7 +193,7 @@ def measure(nets: list[str], kinds: list[str], threads: list[int], rounds: int) 
         with numerics(count):
             here = Machine(count, matmul_peak(torch.float32, count), copy_bandwidth(count))
             for net in nets:
-                for kind, measured in (("train", train), ("infer", infer)):
+                for kind, measured in (("train", train), ("infer", infer), ("latency", partial(infer, kind="latency"))):
                     rows += measured(net, here, rounds) if kind in kinds else []
     for net in nets:
         rows += file(net) if "file" in kinds else []
@@ -197,7 +205,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--json", action="store_true")
     options.add_argument("--nets", nargs="+", choices=list(MODELS), default=list(MODELS))
-    options.add_argument("--kinds", nargs="+", choices=["train", "infer", "file"], default=["train", "infer", "file"])
+    options.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     options.add_argument("--threads", nargs="+", type=int, default=[2, 1])
     options.add_argument("--rounds", type=int, default=5)
     chosen = options.parse_args()

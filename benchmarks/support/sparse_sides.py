@@ -84,14 +84,14 @@ def exported(net: str) -> None:
         _ = subjects(net)["uniform", 90].onnx
 
 
-def answers(runner: str, of: Subject, threads: int) -> Call:
-    """A call that answers a batch of 64.
+def answers(runner: str, of: Subject, threads: int, batch: int) -> Call:
+    """A call that answers a batch.
 
     Raises:
         InputError: the runner is not to be had here.
     """
-    call = RUNNERS[runner].start(Case(of, BATCH, threads, torch.device("cpu")))
-    inputs = of.batch(BATCH)
+    call = RUNNERS[runner].start(Case(of, batch, threads, torch.device("cpu")))
+    inputs = of.batch(batch)
     # The first calls compile and tune.
     for _ in range(3):
         call(inputs)

@@ -113,7 +113,8 @@ def test_everything_is_tuned_and_measured_once(cache: Path, choosing: Any) -> No
     fast, x = compile_ticket(model, mask), torch.randn(6, *shape)
     assert fast.path == "not chosen yet: the first call does" and not cache.exists()
     assert error(fast(x), model, mask, x) < 1e-5
-    assert seen == ["dense", "dense, channels last", "sparse"] and fast.path.startswith("sparse (")
+    assert seen == ["dense", "dense, channels last", "sparse", "sparse, pixels in lanes"]
+    assert fast.path.startswith("sparse (")
     shown = repr(fast)
     assert "layer1.0.conv1: " in shown and shown.count("kept, Choice(") == 16 and "sparse (" in shown
     tuned = [file for file in cache.iterdir() if not file.name.startswith("whole-")]
@@ -121,7 +122,7 @@ def test_everything_is_tuned_and_measured_once(cache: Path, choosing: Any) -> No
     # Five to eight inputs run alike, and so does another ticket of the same counts.
     fast(torch.randn(8, *shape))
     compile_ticket(model, mask)(x)
-    assert len(seen) == 3
+    assert len(seen) == 4
     for name in ("dense, channels last", "dense"):
         choose(name)
         (file,) = cache.glob("whole-*")
@@ -129,7 +130,34 @@ def test_everything_is_tuned_and_measured_once(cache: Path, choosing: Any) -> No
         seen.clear()
         other = compile_ticket(model, mask)
         assert error(other(x), model, mask, x) < 1e-5 and other.path == f"{name}: measured faster at batch 8"
-        assert len(seen) == 3 and other.refused is None and repr(other).count("\n") == 0
+        assert len(seen) == 4 and other.refused is None and repr(other).count("\n") == 0
+
+
+def test_pixels_in_lanes_are_measured_for_a_few_images(choosing: Any) -> None:
+    seen, choose = choosing
+    choose("sparse, pixels in lanes")
+    model, mask, shape = ticket("vgg")
+    fast = compile_ticket(model, mask)
+    for images in (1, 3, 8):
+        x = torch.randn(images, *shape)
+        assert error(fast(x), model, mask, x) < 1e-5
+        assert fast.path == f"sparse ({library.level()}), pixels in lanes"
+    seen.clear()
+    fast(torch.randn(9, *shape))
+    assert seen == ["dense", "dense, channels last", "sparse"]
+
+
+@pytest.mark.usefixtures("untuned")
+def test_what_is_asked_for_without_measuring(choosing: Any) -> None:
+    seen, _ = choosing
+    model, mask, shape = ticket("conv")
+    fast = compile_ticket(model, mask, path="sparse")
+    for images, ending in ((4, "), pixels in lanes"), (5, f"({library.level()})")):
+        x = torch.randn(images, *shape)
+        assert error(fast(x), model, mask, x) < 1e-5 and fast.path.endswith(ending)
+    model, mask, shape = ticket("mlp")
+    flat, x = compile_ticket(model, mask, path="sparse"), torch.randn(1, *shape)
+    assert error(flat(x), model, mask, x) < 1e-5 and "pixels" not in flat.path and not seen
 
 
 def test_what_is_measured_is_right_whatever_it_is(cache: Path) -> None:

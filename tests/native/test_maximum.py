@@ -30,6 +30,9 @@ def pooled(x: Tensor, kernel: Pair, stride: Pair, padding: Pair, ceil: bool, lev
     net.maximum(0, kernel, stride, padding, ceil=ceil)
     found = net.build().forward(x, training=True).view(len(x), x.shape[1], *net._shape(1)[1:])
     net.backward(counting(found))
+    answers = Net(x.shape[1:], len(x), instructions=level, training=False, lanes="pixels")
+    answers.maximum(0, kernel, stride, padding, ceil=ceil)
+    same((answers.build().forward(x).view(found.shape),), (found,))
     return found, net.input_gradient()
 
 
@@ -46,7 +49,7 @@ def counting(like: Tensor) -> Tensor:
     return (torch.arange(like.numel(), dtype=torch.float32) % 4093 + 1).view(like.shape)
 
 
-def same(found: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor]) -> None:
+def same(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> None:
     for ours, theirs in zip(found, wanted, strict=True):
         assert ours.shape == theirs.shape
         assert torch.equal(ours.nan_to_num(math.pi), theirs.nan_to_num(math.pi))

@@ -31,7 +31,7 @@ class LayerSpec(ctypes.Structure):
 
 _INTS, _DOUBLES = POINTER(c_int), POINTER(c_double)
 _SIGNATURES: dict[str, tuple[object, ...]] = {
-    "new": (c_int, c_int, _INTS, c_int, c_int, POINTER(c_void_p)),
+    "new": (c_int, c_int, _INTS, c_int, c_int, c_int, POINTER(c_void_p)),
     "layer": (c_void_p, POINTER(LayerSpec), _INTS),
     "average": (c_void_p, c_int, _INTS),
     "maximum": (c_void_p, c_int, _INTS, c_int, _INTS),
@@ -64,9 +64,10 @@ class Library:
             self._held = ctypes.CDLL(str(path))
         except OSError as error:
             raise InputError(f"asked to load the native sparse kernels, got: {error}") from error
+        # Looked up once: a small network answers in the time of a few look-ups.
+        self._functions = {name: getattr(self._held, f"sparse_{name}") for name in _SIGNATURES}
         for name, arguments in _SIGNATURES.items():
-            function = getattr(self._held, f"sparse_{name}")
-            function.argtypes, function.restype = arguments, c_int
+            self._functions[name].argtypes, self._functions[name].restype = arguments, c_int
         self._held.sparse_free.argtypes, self._held.sparse_free.restype = (c_void_p,), None
         self._held.sparse_error.argtypes, self._held.sparse_error.restype = (), c_char_p
         self._held.sparse_runs.argtypes = (c_int,)
@@ -77,8 +78,7 @@ class Library:
         Raises:
             InputError: with the library's message.
         """
-        # Not by index: that would make a new function, which does not know its arguments' types.
-        if getattr(self._held, f"sparse_{name}")(*arguments):
+        if self._functions[name](*arguments):
             raise InputError(f"{self._held.sparse_error().decode()}.")
 
     def free(self, handle: c_void_p) -> None:

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ticketlab.sparse.net import Choice, Kind, Net, Norm, Part
+from ticketlab.sparse.net import Choice, Kind, Lanes, Net, Norm, Part
 from ticketlab.sparse.nodes import padding
 from ticketlab.sparse.steps import Selection, Step
 from ticketlab.sparse.trace import traced
@@ -23,6 +23,7 @@ class SparseModel:
         shape: of one input.
         batch: the most inputs of a step.
         training: whether it is to be trained, or only asked.
+        lanes: see ``Net``.
         choices: how each pass of each layer runs (``choices`` of another model); None takes the usual ones.
 
     Raises:
@@ -40,9 +41,10 @@ class SparseModel:
         choices: Mapping[tuple[int, str], Choice] | None = None,
         instructions: str | None = None,
         training: bool = True,
+        lanes: Lanes = "images",
     ) -> None:
         self.steps = traced(model)
-        self.net = Net(shape, batch, instructions=instructions, training=training)
+        self.net = Net(shape, batch, instructions=instructions, training=training, lanes=lanes)
         modules = dict(model.named_modules())
         # Layer of the net and part of it, by the parameter's name.
         self._parameters: dict[str, tuple[int, Part]] = {}

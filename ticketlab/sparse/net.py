@@ -23,6 +23,8 @@ SHAPES = (
 )
 Part = Literal["weight", "bias", "gamma", "beta"]
 Kind = Literal["value", "momentum", "gradient"]
+# What a vector of the kernels holds a number of.
+Lanes = Literal["images", "pixels"]
 _PARTS, _KINDS = ("weight", "bias", "gamma", "beta"), ("value", "momentum", "gradient")
 _POOLS = {None: 0, "floor": 1, "ceil": 2}
 
@@ -63,6 +65,8 @@ class Net:
         instructions: "plain", "avx2" or "avx512"; None takes TICKETLAB_SPARSE_LEVEL, else the widest there is.
         training: whether ``backward`` is to work; a net that only answers takes less than half the memory.
         input_gradient: whether ``input_gradient`` is to work.
+        lanes: what a vector holds: "images", or neighbouring "pixels" of one image, which suits a few images and nets
+            that only answer. Outputs are summed in the same order.
 
     Raises:
         InputError: no native kernels here, or sizes that make no sense.
@@ -76,19 +80,21 @@ class Net:
         instructions: str | None = None,
         training: bool = True,
         input_gradient: bool = False,
+        lanes: Lanes = "images",
     ) -> None:
         if len(shape) not in (1, 3) or min(shape, default=0) < 1 or batch < 1:
             raise InputError(f"asked for a sparse net on {batch} inputs of shape {tuple(shape)}: got no (C, H, W).")
         self.instructions = level(instructions)
         self.shape = tuple(shape)
         self.batch = batch
+        self.lanes = lanes
         # The passes that a choice can be made for.
         self.passes = PASSES if training else PASSES[:1]
         self._library = library()
         self._handle = c_void_p()
         sizes = (c_int * 3)(*shape, *((1, 1) if len(shape) == 1 else ()))
-        made = (LEVELS.index(self.instructions), batch, sizes, training, input_gradient, byref(self._handle))
-        self._library.call("new", *made)
+        wanted = (training, input_gradient, lanes == "pixels")
+        self._library.call("new", LEVELS.index(self.instructions), batch, sizes, *wanted, byref(self._handle))
         weakref.finalize(self, self._library.free, self._handle)
         # Of each layer, None for a pooling.
         self._masks: list[Tensor | None] = []
@@ -97,6 +103,8 @@ class Net:
         self._groups: list[int] = []
         self._last = 0
         self._images = 0
+        self._threads = 1
+        self._shapes: dict[int, tuple[int, int, int]] = {}
 
     def layer(
         self,
@@ -240,7 +248,7 @@ class Net:
 
     def facts(self, layer: int) -> tuple[object, ...]:
         """Everything but the number of kept weights that decides how long a layer takes on this machine."""
-        return (*self._specs[layer], self.batch, self.instructions)
+        return (*self._specs[layer], self.batch, self.instructions, self.lanes)
 
     def channels(self, layer: int) -> tuple[int, int]:
         """How many a layer reads and gives; of a linear layer, how many features it reads."""
@@ -398,26 +406,31 @@ class Net:
         return loss
 
     def _run(self, inputs: Tensor, training: bool) -> None:
-        if inputs.dim() < 2 or inputs.shape[1:] != self.shape or not 1 <= len(inputs) <= self.batch:
+        images = inputs.shape[0] if inputs.dim() > 1 else 0
+        if inputs.shape[1:] != self.shape or not 1 <= images <= self.batch:
             raise InputError(
                 f"asked to run inputs of shape {tuple(inputs.shape)}, got a net for 1 to {self.batch} of {self.shape}."
             )
         held = inputs.detach().to("cpu", torch.float32).contiguous()
         self._use_threads()
-        self._library.call("forward", self._handle, held.data_ptr(), len(inputs), training)
-        self._images = len(inputs)
+        self._library.call("forward", self._handle, held.data_ptr(), images, training)
+        self._images = images
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         """Refuse to be copied or pickled: two objects must not own the same native memory."""
         raise InputError("asked to copy a sparse net, got one that lives in native memory: make another, and load it.")
 
     def _use_threads(self) -> None:
-        self._library.call("threads", self._handle, torch.get_num_threads())
+        if (threads := torch.get_num_threads()) != self._threads:
+            self._library.call("threads", self._handle, threads)
+            self._threads = threads
 
     def _shape(self, tensor: int) -> tuple[int, int, int]:
-        found = (c_int * 3)()
-        self._library.call("shape", self._handle, tensor, found)
-        return found[0], found[1], found[2]
+        if tensor not in self._shapes:
+            found = (c_int * 3)()
+            self._library.call("shape", self._handle, tensor, found)
+            self._shapes[tensor] = found[0], found[1], found[2]
+        return self._shapes[tensor]
 
     def _unpacked(self, tensor: int, gradient: bool) -> Tensor:
         held = torch.empty(self._images, *self._shape(tensor))

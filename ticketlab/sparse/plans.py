@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
@@ -13,6 +14,7 @@ from ticketlab.errors import InputError
 from ticketlab.sparse import dense_paths
 from ticketlab.sparse.faster import fastest
 from ticketlab.sparse.model import SparseModel
+from ticketlab.sparse.net import Lanes, Net
 from ticketlab.sparse.removal import without_idle_channels
 from ticketlab.sparse.simplify import with_global_means, without_dropout
 from ticketlab.sparse.trace import traced
@@ -22,6 +24,9 @@ from ticketlab.sparse.tune import tune
 # to it, each on a net of one of these sizes, since tuning takes longer than deciding.
 LARGEST = 64
 _NETS = (1, 16, LARGEST)
+# Up to so many images it may be faster to fill vectors with neighbouring pixels; up to so few it usually is.
+_PIXELS, _SURELY_PIXELS = 8, 4
+_NAMES: dict[Lanes, str] = {"images": "sparse", "pixels": "sparse, pixels in lanes"}
 # Of the largest output. Another order of summation differs by a hundredth of that; more means another function.
 _TOLERANCE = 1e-3
 _CHANNELS_LAST, _CSR = "dense, channels last", "dense, linear layers as CSR"
@@ -80,7 +85,7 @@ class Planner:
         self._model, self._mask = without_idle(model, mask, shape)
         # What plans use: torch's ways by name, and nets by batch size and threads.
         self._dense: dict[str, dense_paths.Call] = {}
-        self._nets: dict[tuple[int, int], SparseModel] = {}
+        self._nets: dict[tuple[int, int, Lanes], SparseModel] = {}
         self._plans: dict[tuple[int, int], Plan] = {}
 
     def plan(self, inputs: Tensor) -> Plan:
@@ -97,22 +102,28 @@ class Planner:
 
     def _made(self, size: int, inputs: Tensor) -> Plan:
         wanted = dense_paths.plain(self._whole)(inputs)
-        key = (next(n for n in _NETS if n >= size), torch.get_num_threads())
-        sparse = self._nets[key] if key in self._nets else self._sparse(key[0], inputs)
-        form = wanted.shape[1:]
-
-        def run(some: Tensor) -> Tensor:
-            parts = [sparse.net.forward(part) for part in some.split(LARGEST)]
-            return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(len(some), *form)
-
-        if why := _wrong(sparse.net.forward(inputs), wanted):
-            raise InputError(f"asked for the sparse path, got outputs that {why} those of the dense one.")
+        nets = {lanes: self._net(lanes, size, inputs) for lanes in self._lanes(size)}
+        for sparse in nets.values():
+            if why := _wrong(sparse.net.forward(inputs), wanted):
+                raise InputError(f"asked for the sparse path, got outputs that {why} those of the dense one.")
+        ways = {_NAMES[lanes]: partial(_answers, sparse.net, wanted.shape[1:]) for lanes, sparse in nets.items()}
         dense = {} if self._path == "sparse" else self._torchs()
-        if not dense or (name := fastest({**dense, "sparse": run}, inputs, sparse.net)) == "sparse":
-            self._nets[key] = sparse
-            return Plan(f"sparse ({sparse.net.instructions})", True, _layers(sparse), run)
-        self._dense[name] = dense[name]
-        return Plan(f"{name}: measured faster at batch {size}", False, (), dense[name])
+        found: dict[str, dense_paths.Call] = {**dense, **ways}
+        name = fastest(found, inputs, next(iter(nets.values())).net) if len(found) > 1 else next(iter(found))
+        if name in dense:
+            self._dense[name] = dense[name]
+            return Plan(f"{name}: measured faster at batch {size}", False, (), dense[name])
+        lanes = next(held for held in nets if _NAMES[held] == name)
+        self._nets[_net_size(lanes, size), torch.get_num_threads(), lanes] = sparse = nets[lanes]
+        return Plan(name.replace("sparse", f"sparse ({sparse.net.instructions})"), True, _layers(sparse), ways[name])
+
+    def _lanes(self, size: int) -> tuple[Lanes, ...]:
+        """What vectors may hold: a few images leave most of a vector empty, and the only pixel of a map even more."""
+        if size > _PIXELS or not any(isinstance(module, nn.Conv2d) for module in self._model.modules()):
+            return ("images",)
+        if self._path == "sparse":
+            return ("pixels",) if size <= _SURELY_PIXELS else ("images",)
+        return ("images", "pixels")
 
     def _torchs(self) -> dict[str, dense_paths.Call]:
         """torch's ways that the model can go."""
@@ -120,8 +131,11 @@ class Planner:
         made = {name: self._dense.get(name) or maker(self._model) for name, maker in makers.items()}
         return {name: call for name, call in made.items() if call is not None}
 
-    def _sparse(self, size: int, inputs: Tensor) -> SparseModel:
-        made = SparseModel(self._model, self._mask, self._shape, size, training=False)
+    def _net(self, lanes: Lanes, size: int, inputs: Tensor) -> SparseModel:
+        size = _net_size(lanes, size)
+        if (held := self._nets.get((size, torch.get_num_threads(), lanes))) is not None:
+            return held
+        made = SparseModel(self._model, self._mask, self._shape, size, training=False, lanes=lanes)
         made.load(self._model.state_dict())
         # Who asks for this path may want the same bits again: what is measured could decide otherwise then.
         if self._path != "sparse":
@@ -129,6 +143,15 @@ class Planner:
             made.net.forward(inputs[torch.arange(size) % len(inputs)])
             tune(made.net)
         return made
+
+
+def _net_size(lanes: Lanes, size: int) -> int:
+    return next(n for n in ((1, _PIXELS) if lanes == "pixels" else _NETS) if n >= size)
+
+
+def _answers(net: Net, form: torch.Size, inputs: Tensor) -> Tensor:
+    parts = [net.forward(part) for part in inputs.split(LARGEST)]
+    return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(len(inputs), *form)
 
 
 def _wrong(found: Tensor, wanted: Tensor) -> str | None:

@@ -87,9 +87,10 @@ API const char *sparse_error() { return error.c_str(); }
 // Whether this processor has what a level needs: 0 plain C++, 1 AVX2 and FMA, 2 AVX-512.
 API int sparse_runs(int level) { return runs(level); }
 
-API int sparse_new(int level, int batch, const int *shape, int trains, int input_gradient, void **made) {
+API int sparse_new(int level, int batch, const int *shape, int trains, int input_gradient, int pixels, void **made) {
     return guarded([&] {
-        *made = new Net(kernels(level), batch, shape[0], shape[1], shape[2], trains != 0, input_gradient != 0);
+        *made = new Net(kernels(level), batch, shape[0], shape[1], shape[2], trains != 0, input_gradient != 0,
+                        pixels != 0);
     });
 }
 

@@ -26,10 +26,14 @@ constexpr int kQuad = 4;
 // What an epilogue may keep for each channel and lane.
 constexpr int kSums = 3;
 
-// One tile: where its first pixel lies in the input and in the output, in floats.
+// The lanes of a vector are images of a block, or neighbouring pixels of one image (its rows, borders between them, lie in
+// one line). The latter's layout has a lane for each block, and its channels begin at multiples of so many floats.
+constexpr int kPlaces = 16;
+
+// One tile: where its first pixel lies in the input and in the output, and from its channel's first pixel, in floats.
 struct Tile {
     long in, out;
-    int shape;
+    int shape, place;
 };
 
 // Taps by (block of input channels, row), a row being `width` neighbouring output channels that share a list.
@@ -64,6 +68,7 @@ struct ConvArguments {
     float *out;
     const float *z, *a;         // of the producer, laid out like `out`
     const float *residual;      // laid out like `out`
+    const float *live;          // where lanes are pixels: 1 where a float of a channel is one, 0 in its border; else null
     Channel channel;
     const long *out_offset;     // [outputs]: of a channel from its tile's first pixel
     long in_block, out_block;   // floats from one block of images to the next
@@ -133,6 +138,17 @@ struct Range {
     int begin, end;
 };
 
+// A map's pixels by their residues modulo the stride, each residue a map of its own. Where lanes are pixels, a strided
+// convolution reads those: neighbours of a vector must be neighbours in memory.
+struct SplitArguments {
+    const float *in;
+    float *out;
+    int height, width;          // of the input
+    int stride[2], rows, columns;   // and the most pixels of an output
+    long in_row, in_channel;
+    long out_row, out_channel;  // channels of the output: [input channel][row's residue][column's residue]
+};
+
 struct Kernels {
     int lanes;                  // images of a block
     int registers;              // vectors that a sparse tile may hold
@@ -152,6 +168,11 @@ struct Kernels {
     void (*spread)(const AverageArguments &, Range channels);
     void (*maximum)(const MaximumArguments &, Range channels);
     void (*route)(const MaximumArguments &, Range channels);
+    // The same where lanes are pixels, without a way back.
+    void (*pool_pixels)(const PlaneArguments &, int block, Range channels);
+    void (*average_pixels)(const AverageArguments &, Range channels);
+    void (*maximum_pixels)(const MaximumArguments &, Range channels);
+    void (*split)(const SplitArguments &, Range channels);
 };
 
 extern const Kernels kPlain;

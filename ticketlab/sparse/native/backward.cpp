@@ -105,7 +105,7 @@ void Net::unfinish(Layer &l) {
     if (l.norm()) p.c1 = l.c1.data(), p.c2 = l.c2.data(), p.c3 = l.c3.data();
     each_plane(l.spec.outputs, [&](int block, Range channels) {
         PlaneArguments mine = p;
-        mine.live = live_.data() + (block == blocks_ - 1 ? kernels_.lanes : 0);
+        mine.live = live_.data() + (block == blocks_ - 1 ? lanes_ : 0);
         kernels_.unfinish(mine, block, channels);
     });
 }

@@ -2,6 +2,7 @@
 //
 // The lanes of a vector are images, so a tap of any pattern is `sum += weight * input[offset]` on whole vectors:
 // no gathers, no im2col, no lane wasted. A tile of pixels stays in registers while a channel's taps run over it.
+// For few images lanes are neighbouring pixels instead: the same loops, on vectors that begin at any float.
 #pragma once
 #include "simd.hpp"
 
@@ -12,6 +13,7 @@ namespace {
 struct Sums {
     float *first, *second, *third;  // [lanes] each
     float before;                   // vectors of the chunk that were summed before this tile
+    const float *live;              // of the tile's first vector, or null
 };
 
 // Mean and squared deviations of a tile, joined to the chunk's (Chan, Golub & LeVeque 1979). Sums of squares would
@@ -74,6 +76,8 @@ INLINE void finish_tile(const ConvArguments &A, const V *v, long at, int c, cons
             r = fma(all(A.channel.scale[c]), r, all(A.channel.shift[c]));
             if (A.residual) r = r + load(A.residual + o);
             if (A.relu) r = relu(r);
+            // Lanes are pixels of one row: what fell on a border must be zero again.
+            if (sums.live) r = where_active(load(sums.live + x * kLanes), r);
         } else if constexpr (E != Epilogue::kStore && E != Epilogue::kStatistics) {
             r = slope<E>(r, A.z, o, A.a, o, A.channel, c, first, second);
         }
@@ -151,7 +155,7 @@ void convolve_tile(const ConvArguments &A, const Tile &tile, Range rows, float *
                 UNROLL for (int q = 0; q < Q; q++) w[q] = all(T.value[k * Q + q]);
                 UNROLL for (int n = 0; n < NB; n++, p = next(p, to_block))
                     UNROLL for (int y = 0; y < TY; y++, p = next(p, A.in_row)) UNROLL for (int x = 0; x < TX; x++) {
-                        const V v = load(p + x * pixel);
+                        const V v = load_unaligned(p + x * pixel);
                         UNROLL for (int q = 0; q < Q; q++)
                             sum[q][(n * TY + y) * TX + x] = fma(w[q], v, sum[q][(n * TY + y) * TX + x]);
                     }
@@ -162,7 +166,8 @@ void convolve_tile(const ConvArguments &A, const Tile &tile, Range rows, float *
                 if (last) {
                     const long each = (long)T.outputs * kLanes;
                     float *mine = partial + (long)(c + q) * kLanes;
-                    const Sums sums = {mine, mine + each, mine + 2 * each, before};
+                    const float *live = A.live ? A.live + tile.place : nullptr;
+                    const Sums sums = {mine, mine + each, mine + 2 * each, before, live};
                     finish_tile<NB, TY, TX>(A, sum[q], at, c + q, sums);
                 } else {
                     UNROLL for (int n = 0; n < NB; n++) UNROLL for (int y = 0; y < TY; y++)

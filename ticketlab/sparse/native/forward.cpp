@@ -74,7 +74,9 @@ void Net::sweep(const std::vector<Sweep *> &sweeps, const ConvArguments &common)
 void Net::convolve(Layer &l, bool training) {
     const Tensor &to = tensors[l.out];
     ConvArguments a{};
-    a.in = tensors[l.in].a.data();
+    if (l.split.size()) split(l);
+    a.in = l.split.size() ? l.split.data() : tensors[l.in].a.data();
+    a.live = l.live.data();
     a.out = l.has_z() ? l.z.data() : to.a.data();
     a.epilogue = l.has_z() ? (l.norm() && training ? Epilogue::kStatistics : Epilogue::kStore) : Epilogue::kAffine;
     // With fixed statistics nothing needs z itself.
@@ -86,6 +88,22 @@ void Net::convolve(Layer &l, bool training) {
     if (l.residual >= 0) a.residual = tensors[l.residual].a.data();
     a.relu = l.spec.relu;
     sweep({&l.forward}, a);
+}
+
+void Net::split(Layer &l) {
+    const Geometry &from = tensors[l.in].geometry, &to = l.split_geometry;
+    SplitArguments a{};
+    a.height = from.height, a.width = from.width;
+    a.stride[0] = l.spec.stride[0], a.stride[1] = l.spec.stride[1];
+    a.rows = to.height, a.columns = to.width;
+    a.in_row = from.row(), a.in_channel = from.channel();
+    a.out_row = to.row(), a.out_channel = to.channel();
+    each_plane(from.channels, [&](int image, Range channels) {
+        SplitArguments mine = a;
+        mine.in = tensors[l.in].a.data() + image * from.block() + from.first();
+        mine.out = l.split.data() + image * to.block() + to.first();
+        kernels_.split(mine, channels);
+    });
 }
 
 // Mean and variance of all images from those of each chunk and lane, in double precision.
@@ -195,7 +213,7 @@ void Net::average(Layer &l, bool back) {
         } else {
             mine.in = tensors[l.in].a.data() + block * map.block();
             mine.out = tensors[l.out].a.data() + block * narrow.block();
-            kernels_.average(mine, channels);
+            (pixels_ ? kernels_.average_pixels : kernels_.average)(mine, channels);
         }
     });
 }
@@ -216,7 +234,8 @@ void Net::forward(const float *x, int images, bool training) {
         if (measured) statistics(l);
         if (measured || l.spec.pool) {
             const PlaneArguments p = planes(l);
-            each_plane(l.spec.outputs, [&](int block, Range channels) { kernels_.finish(p, block, channels); });
+            const auto finish = pixels_ ? kernels_.pool_pixels : kernels_.finish;
+            each_plane(l.spec.outputs, [&](int block, Range channels) { finish(p, block, channels); });
         }
     }
     has_forward_ = training;

@@ -1,6 +1,6 @@
 // The kernels of one instruction set: this file is compiled once for each, with the flags that allow its instructions.
 #include "convolution.hpp"
-#include "maximum.hpp"
+#include "pixels.hpp"
 #include "planes.hpp"
 #include "weight_gradient.hpp"
 
@@ -18,6 +18,7 @@ extern const Kernels SPARSE_LEVEL;
 const Kernels SPARSE_LEVEL = {
     kLanes, kRegisters, kQuadRegisters, kQuadTaps, convolve, weight_gradient, weight_gradient_quad, finish,
     slope,  pool_sums,  unfinish,       add,       average,  spread,          maximum,              route,
+    pool_pixels, average_pixels, maximum_pixels, split,
 };
 
 }  // namespace sparse

@@ -54,7 +54,7 @@ void Net::maximum(Layer &l, bool back) {
             kernels_.route(mine, channels);
         } else {
             mine.out = to.a.data() + block * narrow.block();
-            kernels_.maximum(mine, channels);
+            (pixels_ ? kernels_.maximum_pixels : kernels_.maximum)(mine, channels);
         }
     });
 }

@@ -20,12 +20,16 @@ struct Refused : std::runtime_error {
 
 // Maps in blocks of images, [block][channel][row][column][lane], with a border of zeros for the padding. What is right
 // of a row is left of the next one, and what is below a channel is above the next one: small maps are mostly border.
+// With one lane a vector holds neighbouring pixels; then channels begin at whole vectors.
 struct Geometry {
     int channels = 0, height = 0, width = 0, border = 0, lanes = 0;
     long row() const { return long(width + border) * lanes; }
-    long channel() const { return (height + border) * row(); }
+    long channel() const { return whole((height + border) * row()); }
     long block() const { return channels * channel() + first(); }
-    long first() const { return border * (row() + lanes); }
+    long first() const { return whole(border * (row() + lanes)); }
+    // Of so many blocks. A vector of pixels may reach beyond the last of them.
+    long floats(long blocks) const { return blocks * block() + (lanes == 1 ? first() + kPlaces : 0); }
+    long whole(long floats) const { return lanes == 1 ? (floats + kPlaces - 1) / kPlaces * kPlaces : floats; }
     bool operator==(const Geometry &o) const {
         return channels == o.channels && height == o.height && width == o.width && border == o.border;
     }
@@ -89,6 +93,10 @@ struct Layer {
     std::vector<float> running_mean, running_var;
     Choice choice[kPasses];
     Sweep forward;
+    // Where lanes are pixels: which floats of a channel of z are pixels; and what the sweep reads instead of its input,
+    // if that has a stride or another row.
+    Buffer live, split;
+    Geometry split_geometry;
     std::vector<Sweep> backward;
     Lists weight_lists;
     Tiling weight_tiling;
@@ -111,7 +119,9 @@ struct Layer {
 
 class Net {
   public:
-    Net(const Kernels &kernels, int batch, int channels, int height, int width, bool trains, bool input_gradient);
+    // `pixels`: the lanes of a vector are pixels, not images; for a network of few images that does not train.
+    Net(const Kernels &kernels, int batch, int channels, int height, int width, bool trains, bool input_gradient,
+        bool pixels);
 
     int add_layer(const LayerSpec &spec);
     int add_average(int in);
@@ -147,10 +157,11 @@ class Net {
     Extent extent(int height, int width) const;
     void list(Layer &l, Pass pass);
     void tile(Layer &l, Pass pass);
-    int images_of(int block) const { return block == blocks_ - 1 ? images_ - block * kernels_.lanes : kernels_.lanes; }
+    int images_of(int block) const { return block == blocks_ - 1 ? images_ - block * lanes_ : lanes_; }
 
     void pack(const float *x);
     void convolve(Layer &l, bool training);
+    void split(Layer &l);
     void sweep(const std::vector<Sweep *> &sweeps, const ConvArguments &common);
     void statistics(Layer &l);
     void fixed_statistics(Layer &l);
@@ -170,7 +181,8 @@ class Net {
 
     const Kernels &kernels_;
     const int batch_;
-    const bool trains_;
+    const bool trains_, pixels_;
+    const int lanes_;   // images of a block
     int images_ = 0, blocks_ = 0;
     bool built_ = false, backwards_ = false;
     // What the buffers hold: activations of any pass, and of one in training, the gradient of the output, all gradients.

@@ -28,7 +28,7 @@ int usual_block(int channels, double taps, Pass pass) {
 }  // namespace
 
 Extent Net::extent(int height, int width) const {
-    return {height, width, blocks_, images_of(blocks_ - 1), kernels_.lanes};
+    return {height, width, blocks_, images_of(blocks_ - 1), lanes_};
 }
 
 void Net::set_images(int images) {
@@ -37,11 +37,11 @@ void Net::set_images(int images) {
     has_activations_ = has_forward_ = has_output_gradient_ = has_gradients_ = false;
     if (images == images_) return;
     images_ = images;
-    blocks_ = (images + kernels_.lanes - 1) / kernels_.lanes;
+    blocks_ = (images + lanes_ - 1) / lanes_;
     float *live = live_.data();
-    for (int i = 0; i < kernels_.lanes; i++) {
+    for (int i = 0; i < lanes_; i++) {
         live[i] = 1.0f;
-        live[kernels_.lanes + i] = i < images_of(blocks_ - 1) ? 1.0f : 0.0f;
+        live[lanes_ + i] = i < images_of(blocks_ - 1) ? 1.0f : 0.0f;
     }
     for (Layer &l : layers)
         if (!l.pools())
@@ -116,8 +116,7 @@ bool Net::possible(int i, Pass pass, Choice c) const {
     const Layer &l = layers.at(i);
     if (l.pools() || c.shape < 0 || c.shape >= kShapeCount || c.block < 0) return false;
     const Sweep &s = pass == kInputGradient && !l.backward.empty() ? l.backward[0] : l.forward;
-    const Extent e{s.height, s.width, (batch_ + kernels_.lanes - 1) / kernels_.lanes,
-                   (batch_ - 1) % kernels_.lanes + 1, kernels_.lanes};
+    const Extent e{s.height, s.width, (batch_ + lanes_ - 1) / lanes_, (batch_ - 1) % lanes_ + 1, lanes_};
     return fits(c.shape, e, c.quad ? kernels_.quad_registers : kernels_.registers,
                 s.pitch.in_pixel > 2L * kernels_.lanes);
 }

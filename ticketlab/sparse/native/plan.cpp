@@ -33,6 +33,21 @@ struct Axis {
     int forward_border() const {
         return beyond(-padding, (out - 1) * stride + (kernel - 1) * dilation - padding, size);
     }
+    // Output pixel o and kernel place k meet input pixel (o + shift) * stride + residue.
+    int residue(int k) const { return ((k * dilation - padding) % stride + stride) % stride; }
+    int shift(int k) const { return (k * dilation - padding - residue(k)) / stride; }
+    // The most pixels of one residue that are read, and the most beyond their edges.
+    int split_size() const {
+        int found = 1;
+        for (int k = 0; k < kernel; k++) found = std::max(found, std::min(residue_count(residue(k)), out + shift(k)));
+        return found;
+    }
+    int split_border() const {
+        int found = 0;
+        for (int k = 0; k < kernel; k++)
+            found = std::max(found, beyond(shift(k), out - 1 + shift(k), residue_count(residue(k))));
+        return found;
+    }
     int backward_border() const {
         int found = 0, at = 0;
         for (int r = 0; r < std::min(stride, size); r++)
@@ -52,13 +67,15 @@ std::pair<Axis, Axis> axes(const Layer &l, const Geometry &in) {
 
 }  // namespace
 
-Net::Net(const Kernels &kernels, int batch, int channels, int height, int width, bool trains, bool input_gradient)
-    : kernels_(kernels), batch_(batch), trains_(trains) {
+Net::Net(const Kernels &kernels, int batch, int channels, int height, int width, bool trains, bool input_gradient,
+         bool pixels)
+    : kernels_(kernels), batch_(batch), trains_(trains), pixels_(pixels), lanes_(pixels ? 1 : kernels.lanes) {
     if (batch < 1 || channels < 1 || height < 1 || width < 1)
         throw Refused("asked for a batch of " + std::to_string(batch) + " inputs of " + std::to_string(channels) + " x " +
                       std::to_string(height) + " x " + std::to_string(width) + ", got a size below 1");
+    if (pixels && trains) throw Refused("asked for a network that trains with its pixels in lanes: only answers can");
     Tensor input;
-    input.geometry = {channels, height, width, 0, kernels.lanes};
+    input.geometry = {channels, height, width, 0, lanes_};
     input.wanted = trains && input_gradient;
     tensors.push_back(std::move(input));
 }
@@ -90,7 +107,7 @@ int Net::add_average(int in) {
 int Net::add_pooling(Layer l, int channels, int height, int width) {
     l.out = (int)tensors.size();
     Tensor out;
-    out.geometry = {channels, height, width, 0, kernels_.lanes};
+    out.geometry = {channels, height, width, 0, lanes_};
     out.producer = (int)layers.size();
     out.wanted = trains_;
     tensors.push_back(std::move(out));
@@ -123,7 +140,7 @@ int Net::add_layer(const LayerSpec &given) {
         throw Refused("asked for a weight with " + std::to_string(s.columns) + " columns, got " + std::to_string(l.inputs) +
                       " inputs in " + std::to_string(s.groups) + " groups");
     Geometry &z = l.z_geometry;
-    z = {s.outputs, 1, 1, 0, kernels_.lanes};
+    z = {s.outputs, 1, 1, 0, lanes_};
     if (!s.linear) {
         z.height = outputs_along(in.height, s.kernel[0], s.stride[0], s.padding[0], s.dilation[0]);
         z.width = outputs_along(in.width, s.kernel[1], s.stride[1], s.padding[1], s.dilation[1]);
@@ -199,6 +216,10 @@ class Builder {
         for (Layer &l : net_.layers) {
             if (l.pools() || l.spec.linear) continue;
             const auto [y, x] = axes(l, in(l));
+            if (net_.pixels_) {
+                pixel_borders(l, y, x);
+                continue;
+            }
             in(l).border = std::max({in(l).border, y.forward_border(), x.forward_border()});
             l.z_geometry.border = std::max(y.backward_border(), x.backward_border());
         }
@@ -211,6 +232,7 @@ class Builder {
             };
             for (Layer &l : net_.layers) {
                 if (!l.pools() && !l.spec.pool) equal(l.z_geometry, out(l));
+                if (net_.pixels_ && !l.pools() && reads_in_place(l)) equal(in(l), l.z_geometry);
                 if (l.residual >= 0) equal(net_.tensors[l.residual].geometry, out(l));
             }
         }
@@ -218,6 +240,67 @@ class Builder {
             if (t.geometry.block() * 2 >= kMostFloats) throw Refused("asked for maps that are too large");
         for (const Layer &l : net_.layers)
             if (l.z_geometry.block() * 2 >= kMostFloats) throw Refused("asked for maps that are too large");
+    }
+
+    // Lanes are pixels: a vector that is shifted by a tap must meet the same rows in the input as in the output. So both
+    // have the same width with the border, or the input is split into maps that do.
+    bool reads_in_place(const Layer &l) {
+        const LayerSpec &s = l.spec;
+        const Geometry &i = in(l), &z = l.z_geometry;
+        return !s.linear && s.stride[0] == 1 && s.stride[1] == 1 && i.height == z.height && i.width == z.width;
+    }
+
+    void pixel_borders(Layer &l, const Axis &y, const Axis &x) {
+        if (reads_in_place(l)) {
+            in(l).border = std::max({in(l).border, y.forward_border(), x.forward_border()});
+            return;
+        }
+        Geometry &g = l.split_geometry;
+        g = {in(l).channels * y.stride * x.stride, y.split_size(), x.split_size(),
+             std::max(y.split_border(), x.split_border()), 1};
+        l.z_geometry.border = std::max(l.z_geometry.border, g.width + g.border - l.z_geometry.width);
+    }
+
+    // Which floats of a channel of z are pixels.
+    void mark_pixels(Layer &l) {
+        const Geometry &z = l.z_geometry;
+        l.live = Buffer(z.channel());
+        for (int y = 0; y < z.height; y++) std::fill_n(l.live.data() + y * z.row(), z.width, 1.0f);
+    }
+
+    // One line of vectors from a channel's first pixel to its last one.
+    void pixel_taps(Layer &l, const std::vector<Tap> &weights, const Axis &y, const Axis &x) {
+        const LayerSpec &s = l.spec;
+        Geometry &g = l.split_geometry;
+        const Geometry &z = l.z_geometry;
+        const bool split = g.channels > 0;
+        if (split) {
+            // Its rows are as long as those of z, whatever that made them.
+            g.border += int(z.row() - g.row());
+            if (g.block() * 2 >= kMostFloats) throw Refused("asked for maps that are too large");
+            l.split = Buffer(g.floats(blocks()));
+        }
+        const Geometry &read = split ? g : in(l);
+        const int lanes = net_.kernels_.lanes;
+        Sweep &f = l.forward;
+        f.out_offset = offsets(z, false);
+        f.height = 1;
+        f.width = ceil_div(int((z.height - 1) * z.row()) + z.width, lanes);
+        f.pitch = {read.first(), read.block(), read.row(), lanes, z.first(), z.block(), z.row(), lanes};
+        const std::vector<long> in_offset = offsets(in(l), s.linear);
+        f.taps.reserve(weights.size());
+        for (const Tap &w : weights) {
+            const int ky = w.offset / s.kernel[1], kx = w.offset % s.kernel[1];
+            long from = in_offset[w.input];
+            if (split) {
+                const int channel = (w.input * y.stride + y.residue(ky)) * x.stride + x.residue(kx);
+                from = channel * g.channel() + y.shift(ky) * g.row() + x.shift(kx);
+            } else if (!s.linear) {
+                from += (ky * s.dilation[0] - s.padding[0]) * read.row() + kx * s.dilation[1] - s.padding[1];
+            }
+            f.taps.push_back({w.output, w.input, int(from), w.weight});
+        }
+        mark_pixels(l);
     }
 
     // Channels of a map, or the pixels of a flattened one, from a tile's first pixel.
@@ -241,6 +324,7 @@ class Builder {
         const auto [ay, ax] = axes(l, i);
         std::vector<Tap> weights;
         weights.swap(l.forward.taps);
+        if (net_.pixels_) return pixel_taps(l, weights, ay, ax);
         const int residues_y = s.linear ? 1 : std::min(s.stride[0], i.height);
         const int residues_x = s.linear ? 1 : std::min(s.stride[1], i.width);
 
@@ -277,12 +361,12 @@ class Builder {
             }
     }
 
-    long blocks() const { return ceil_div(net_.batch_, net_.kernels_.lanes); }
+    long blocks() const { return ceil_div(net_.batch_, net_.lanes_); }
 
     void memory() {
-        for (Tensor &t : net_.tensors) t.a = Buffer(blocks() * t.geometry.block());
+        for (Tensor &t : net_.tensors) t.a = Buffer(t.geometry.floats(blocks()));
         for (Layer &l : net_.layers)
-            if (net_.trains_ ? l.has_z() : l.spec.pool != 0) l.z = Buffer(blocks() * l.z_geometry.block());
+            if (net_.trains_ ? l.has_z() : l.spec.pool != 0) l.z = Buffer(l.z_geometry.floats(blocks()));
     }
 
     // Gradient buffers are lent and given back; each keeps its shape, as its border must stay zero.

@@ -56,7 +56,8 @@ Tiling tiled(int shape, const Extent &e, const Pitch &p, int registers, bool run
     const auto place = [&](int block, const std::vector<Place> &places) {
         for (const Place &at : places)
             found.tiles.push_back({p.in_first + block * p.in_block + at.y * p.in_row + at.x * p.in_pixel,
-                                   p.out_first + block * p.out_block + at.y * p.out_row + at.x * p.out_pixel, at.shape});
+                                   p.out_first + block * p.out_block + at.y * p.out_row + at.x * p.out_pixel, at.shape,
+                                   int(at.y * p.out_row + at.x * p.out_pixel)});
     };
     const int together = kShapes[shape].blocks;
     const auto many = cover(shape, e, registers, runs_only), one = cover(single(shape), e, registers, runs_only);
