@@ -20,7 +20,8 @@ from torch.nn import functional
 import ticketlab
 from native.test_nets import NETS, masked
 from ticketlab.errors import DensePathWarning, InputError
-from ticketlab.sparse import compiled, faster, library, plans
+from ticketlab.models.wrn import WideResNet
+from ticketlab.sparse import compiled, faster, library, one_layer, plans
 from ticketlab.sparse.compiled import CompiledTicket, compile_ticket
 from ticketlab.speed.turns import Times
 
@@ -404,18 +405,29 @@ def test_uneven_average_pools_of_a_part_of_the_map_run_dense() -> None:
         compile_ticket(model, {}, path="sparse")(part)
 
 
-def test_models_that_the_kernels_do_not_know_run_dense() -> None:
+def test_models_of_which_the_kernels_know_no_layer_run_dense() -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 4, 3), nn.Flatten(), nn.Linear(64, 5)).eval()
-    mask = {n: torch.rand(p.shape) < 0.3 for n, p in model.named_parameters() if p.dim() == 4}
-    with pytest.warns(DensePathWarning, match="Sequential runs on torch's dense path: .*SiLU"):
-        fast = compile_ticket(model, mask)
+    conv = nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular")
+    odd = nn.Sequential(conv, nn.Softsign(), nn.Flatten(), nn.Linear(256, 5)).eval()
+    mask = {"0.weight": torch.rand(4, 3, 3, 3) < 0.3}
+    with pytest.warns(DensePathWarning, match="Sequential runs on torch's dense path: .*circular .*; nor can a layer"):
+        fast = compile_ticket(odd, mask)
     x = torch.randn(3, 3, 8, 8)
-    assert error(fast(x), model, mask, x) < 1e-5 and "SiLU" in fast.path and "SiLU" in repr(fast)
+    assert error(fast(x), odd, mask, x) < 1e-5 and "circular" in fast.path and "circular" in repr(fast)
+    assert fast.path == f"dense: {fast.refused}"
     with pytest.raises(InputError, match="asked for the sparse path of Sequential, got none"):
-        compile_ticket(model, mask, path="sparse")
-    asked = compile_ticket(model, mask, path="dense")
-    assert error(asked(x), model, mask, x) < 1e-5 and asked.path == "dense: as asked"
+        compile_ticket(odd, mask, path="sparse")
+    asked = compile_ticket(odd, mask, path="dense")
+    assert error(asked(x), odd, mask, x) < 1e-5 and asked.path == "dense: as asked"
+
+
+@pytest.mark.usefixtures("untuned")
+def test_wide_resnets() -> None:
+    torch.manual_seed(0)
+    wide = lively(WideResNet(10, 1, 10, 3))
+    mask = {n: torch.rand(p.shape) < 0.3 for n, p in wide.named_parameters() if p.dim() == 4}
+    fast, x = compile_ticket(wide, mask, path="sparse"), torch.randn(3, 3, 8, 8)
+    assert error(fast(x), wide, mask, x) < 1e-5 and fast.refused is None and "sparse" in fast.path
 
 
 class Shared(nn.Module):
@@ -432,12 +444,15 @@ class Shared(nn.Module):
         return self.two(torch.relu(self.one(x))) if self.tied else self.one(torch.relu(self.one(x)))
 
 
-@pytest.mark.parametrize(("tied", "what"), [(True, "one and two share"), (False, "one, which runs twice")])
-def test_shared_layers_run_dense(tied: bool, what: str) -> None:
+@pytest.mark.parametrize("tied", [True, False])
+def test_shared_layers(tied: bool) -> None:
     torch.manual_seed(0)
     model, mask, x = Shared(tied), {"one.weight": torch.rand(6, 6) < 0.5}, torch.randn(3, 6)
-    with pytest.warns(DensePathWarning, match=what):
-        fast = compile_ticket(model, mask)
+    if tied:
+        with pytest.warns(DensePathWarning, match="one and two share"):
+            fast = compile_ticket(model, mask)
+    else:
+        fast = compile_ticket(model, mask, path="sparse")
     model.two.weight = nn.Parameter(model.two.weight.detach() * (mask["one.weight"] if tied else 1))
     assert error(fast(x), model, mask, x) < 1e-5
 
@@ -494,7 +509,10 @@ def test_kernels_that_compute_something_else_are_not_used(monkeypatch: pytest.Mo
     model, mask, shape = ticket("conv")
     monkeypatch.setattr(plans.SparseModel, "load", lambda self, weights: None)
     fast, x = compile_ticket(model, mask), torch.randn(3, *shape)
-    with pytest.warns(DensePathWarning, match="of the largest from those of the dense one"):
+    assert error(fast(x), model, mask, x) < 1e-5 and "of the largest from those of the dense one" in fast.path
+    monkeypatch.setattr(one_layer.LayerNet, "write", lambda *_: None)
+    fast = compile_ticket(model, mask)
+    with pytest.warns(DensePathWarning, match="of the largest from torch's"):
         assert error(fast(x), model, mask, x) < 1e-5
 
 

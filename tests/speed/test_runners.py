@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ import ticketlab
 from ticketlab.engine.precision import check_precision
 from ticketlab.errors import InputError
 from ticketlab.sparse import missing
+from ticketlab.sparse.library import level
 from ticketlab.speed import measure, own_runner, structured_runners
 from ticketlab.speed.measure import How, document
 from ticketlab.speed.outputs import TOLERANCES, deviation
@@ -115,14 +117,28 @@ def test_own_runner_is_what_compile_ticket_gives(path: str, monkeypatch: pytest.
     assert any(f"ticketlab, {path}, runs at" in sentence for sentence in found["words"])
 
 
-def test_a_network_that_the_kernels_do_not_know_has_no_row_of_ours() -> None:
+def test_a_network_that_runs_layer_by_layer_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    if why := missing():
+        pytest.skip(why)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(144, 3)).eval()
     mask = ticketlab.prune(model, "magnitude", 0.5)
     made = Subject("odd", "made", mask.apply_(model), mask, torch.randn(8, 1, 8, 8), "noise", {})
+    monkeypatch.setattr(own_runner, "compile_ticket", functools.partial(ticketlab.compile_ticket, path="sparse"))
+    found = document(made, How(batches=(2,), runners=["torch", "ticketlab"], **SHORT))
+    (row,) = (row for row in found["batches"][0]["rows"] if row["runner"] == "ticketlab")
+    assert row["text"] == f"ticketlab, layer by layer ({level()}): 2 of 2 layers sparse" and not found["unavailable"]
+
+
+def test_a_network_of_which_the_kernels_know_no_layer_has_no_row_of_ours() -> None:
+    torch.manual_seed(0)
+    first = nn.Conv2d(1, 4, 3, padding_mode="circular")
+    model = nn.Sequential(first, nn.Sigmoid(), nn.Flatten(), nn.Linear(144, 3)).eval()
+    mask = ticketlab.Mask({"0.weight": torch.rand(4, 1, 3, 3) < 0.5})
+    made = Subject("odd", "made", mask.apply_(model), mask, torch.randn(8, 1, 8, 8), "noise", {})
     found = document(made, How(batches=(2,), runners=["torch", "ticketlab"], **SHORT))
     (why,) = found["unavailable"]
-    assert why["runner"] == "ticketlab" and ("Sigmoid" in why["why"] or missing())
+    assert why["runner"] == "ticketlab" and ("circular" in why["why"] or missing())
 
 
 def units(*removed: int) -> Subject:

@@ -19,6 +19,7 @@ from ticketlab.mask import Mask
 from ticketlab.parameters import unwrap
 from ticketlab.sparse.dense_paths import plain
 from ticketlab.sparse.fold import folded
+from ticketlab.sparse.layerwise import LayerByLayer, LayerPlan
 from ticketlab.sparse.library import missing
 from ticketlab.sparse.plans import Plan, Planner
 from ticketlab.sparse.simplify import has_average_pools, without_dropout
@@ -37,16 +38,20 @@ def compile_ticket(model: nn.Module, mask: Mapping[str, Tensor], path: str = "au
     of torch's dense ones is faster there; what is found is kept in the user's cache folder. The model is copied: what
     happens to it later does not matter. The weights of the copy cannot be trained, saved or moved.
 
+    Where the kernels do not know the model as a whole (transformers, other activations, control flow), its own code
+    runs, and each pruned ``nn.Linear`` and ``nn.Conv2d`` in it that is faster on the kernels runs there.
+
     Args:
         model: its parameters may stand anywhere, in any precision; only fp32 on the CPU runs sparse.
         mask: True where a weight lives, by parameter name; layers that it does not name are dense.
-        path: "auto" takes the fastest path, "sparse" the kernels (or raises InputError), "dense" torch.
+        path: "auto" takes the fastest path; "sparse" the kernels, for the whole network if it can be, else for every
+            layer that they know (or raises InputError); "dense" torch.
 
     Raises:
         InputError: the mask does not fit the model, the model has no values yet, or the path is not to be had.
 
     Warns:
-        DensePathWarning: the kernels cannot serve the model, for a reason that ``path`` of the result gives too.
+        DensePathWarning: the kernels cannot serve a single layer, for a reason that ``path`` of the result gives too.
     """
     if path not in PATHS:
         raise unknown("path", path, PATHS)
@@ -61,11 +66,11 @@ def compile_ticket(model: nn.Module, mask: Mapping[str, Tensor], path: str = "au
         # The tracer looks for layers inside of a model.
         masked = nn.Sequential(masked)
     alive_by_name = {name: alive[id(p)] for name, p in masked.named_parameters() if id(p) in alive}
-    return CompiledTicket(without_dropout(folded(masked)[0]), alive_by_name, path, type(held).__name__)
+    return CompiledTicket(_prepared(masked), alive_by_name, path, type(held).__name__)
 
 
 class CompiledTicket(nn.Module):
-    """What ``compile_ticket`` returns. Several threads may call it: sparse calls wait for each other.
+    """What ``compile_ticket`` returns. Several threads may call it: what runs on the same kernels waits for its turn.
 
     It always answers in eval mode and in the precision of its weights, under autocast too, and keeps no gradients. It
     has no parameters and no state dict: keep the ticket, and compile it where it is loaded. ``copy.deepcopy`` works,
@@ -87,31 +92,59 @@ class CompiledTicket(nn.Module):
         # In a tuple, or torch would make the copy a part of this module, with parameters to train and to move.
         self._held = (model, dict(mask), path, name)
         self._lock = threading.Lock()
-        # Of each shape; a plan where the kernels cannot serve it.
-        self._planners: OrderedDict[tuple[int, ...], Planner | Plan] = OrderedDict()
-        self._last: Plan | None = None
+        # Of each shape; a plan where the kernels cannot serve it as a whole.
+        self._planners: OrderedDict[tuple[int, ...], Planner | Plan | LayerPlan] = OrderedDict()
+        self._last: Plan | LayerPlan | None = None
+        # Layer by layer, for all shapes; made when it is needed first, an error where it cannot be.
+        self._layers: LayerByLayer | InputError | None = None
         self._why = "as asked" if path == "dense" else self._refused()
-        if self._why and path != "dense":
+        # Why every input has to run layer by layer.
+        self._not_whole = None if self._why else self._unknown()
+        if path != "dense" and self._why:
             self._fall_back(self._why)
+        elif self._not_whole:
+            try:
+                self._by_layers(self._not_whole)
+            except InputError as error:
+                self._why = str(error)
+                self._fall_back(self._why)
 
     def _refused(self) -> str | None:
-        """Why the kernels cannot serve the model, as far as is known before the first input."""
-        model, _, _, _ = self._held
+        """Why the kernels cannot serve the model, not even a layer of it."""
         if self._device.type != "cpu":
             return f"the sparse kernels run on the CPU, the model stands on {self._device}"
+        return missing()
+
+    def _unknown(self) -> str | None:
+        """Why they cannot serve it as a whole, as far as is known before the first input."""
+        model, _, _, _ = self._held
         if self._dtypes != {torch.float32}:
             named = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in self._dtypes)) or "nothing"
             return f"the sparse kernels compute in float32, the model has {named}"
-        if why := missing():
-            return why
         try:
             traced(model)
         except InputError as error:
-            # Whether an average pool is a mean over the whole map is known with the first image.
-            return None if isinstance(model, fx.GraphModule) and has_average_pools(model) else str(error)
+            return None if isinstance(model, fx.GraphModule) and _known(model) else str(error)
         return None
 
+    def _by_layers(self, why: str) -> LayerPlan:
+        """How to run layer by layer what cannot run as a whole.
+
+        Raises:
+            InputError: no layer can run on the kernels either.
+        """
+        if self._layers is None:
+            model, mask, path, _ = self._held
+            try:
+                self._layers = LayerByLayer(model, mask, path)
+            except InputError as error:
+                self._layers = error
+        if isinstance(self._layers, InputError):
+            raise InputError(f"{why.removesuffix('.')}; {self._layers}")
+        return LayerPlan(self._layers, why)
+
     def _fall_back(self, why: str) -> None:
+        """To torch alone, or an error where the kernels were asked for."""
         _, _, path, name = self._held
         if path == "sparse":
             raise InputError(f"asked for the sparse path of {name}, got none: {why}")
@@ -119,14 +152,18 @@ class CompiledTicket(nn.Module):
 
     @property
     def path(self) -> str:
-        """How the last call ran, and why, as in "sparse (avx512)" or "dense: measured faster at batch 1"."""
+        """How the last call ran, and why.
+
+        As in "sparse (avx512)", "dense: measured faster at batch 1" or "layer by layer (avx512): 12 of 14 layers
+        sparse; ", followed by why the whole network cannot run on the kernels.
+        """
         if self._why:
             return f"dense: {self._why}"
         return self._last.path if self._last else "not chosen yet: the first call does"
 
     @property
     def refused(self) -> str | None:
-        """Why the kernels cannot serve the model, or the last inputs; None where they can, whether used or not."""
+        """Why the kernels can serve no layer of the model, or of the last inputs'; None where they can, used or not."""
         if self._why:
             return self._why
         return self._last.refused if self._last else None
@@ -142,10 +179,17 @@ class CompiledTicket(nn.Module):
                 self._check(value)
         simple = len(inputs) == 1 and not more and isinstance(inputs[0], Tensor)
         with torch.no_grad(), self._as_written():
-            if self._why or not simple or not _is_batch(inputs[0]):
-                # What torch makes of an empty batch, or of a single image, it makes here too.
+            if not self._why and not self._not_whole and simple and _is_batch(inputs[0]):
+                return self._planned(inputs[0])
+            # What torch makes of an empty batch it makes here too.
+            if self._why or (simple and inputs[0].numel() == 0):
                 return self._held[0](*inputs, **more)
-            return self._planned(inputs[0])
+            with self._lock:
+                try:
+                    plan = self._by_layers(self._not_whole or "asked for a batch (N, features) or (N, C, H, W)")
+                except InputError:
+                    return self._held[0](*inputs, **more)
+            return self._answered(plan, *inputs, **more)
 
     def _as_written(self) -> AbstractContextManager[object]:
         """Without autocast, which takes as long to switch off as a small network to answer."""
@@ -158,9 +202,28 @@ class CompiledTicket(nn.Module):
             plan = self._last = self._plan(inputs)
             if plan.sparse:
                 return plan(inputs)
-        return plan(inputs)
+        outputs: Tensor = self._answered(plan, inputs)
+        return outputs
 
-    def _plan(self, inputs: Tensor) -> Plan:
+    def _answered(self, plan: Plan | LayerPlan, *inputs: Any, **more: Any) -> Any:
+        """What a plan without a lock of its own gives; torch's answer where its layers turn out not to be had."""
+        self._last = plan
+        if isinstance(plan, Plan):
+            return plan(*inputs, **more)
+        try:
+            found = plan(*inputs, **more)
+        except InputError as error:
+            if self._held[2] == "sparse":
+                raise
+            self._why = str(error)
+            self._fall_back(self._why)
+            return self._held[0](*inputs, **more)
+        if plan.refused and not self._why:
+            self._why = plan.refused
+            self._fall_back(self._why)
+        return found
+
+    def _plan(self, inputs: Tensor) -> Plan | LayerPlan:
         shape = tuple(inputs.shape[1:])
         try:
             if shape not in self._planners:
@@ -172,11 +235,18 @@ class CompiledTicket(nn.Module):
                     self._planners.popitem(last=False)
             self._planners.move_to_end(shape)
             found = self._planners[shape]
-            return found if isinstance(found, Plan) else found.plan(inputs)
+            return found.plan(inputs) if isinstance(found, Planner) else found
+        except InputError as error:
+            plan = self._planners[shape] = self._instead(str(error))
+            return plan
+
+    def _instead(self, why: str) -> Plan | LayerPlan:
+        """For inputs of a shape that the whole network cannot take."""
+        try:
+            return self._by_layers(why)
         except InputError as error:
             self._fall_back(str(error))
-            plan = self._planners[shape] = Plan(f"dense: {error}", False, (), plain(self._held[0]), str(error))
-            return plan
+            return Plan(f"dense: {error}", False, (), plain(self._held[0]), str(error))
 
     def _check(self, inputs: Tensor) -> None:
         asked = f"asked to run {self._held[3]}"
@@ -184,7 +254,11 @@ class CompiledTicket(nn.Module):
             raise InputError(f"{asked} on {inputs.device}, got a ticket compiled for {self._device}.")
         if inputs.layout != torch.strided:
             raise InputError(f"{asked} on inputs of layout {inputs.layout}, got a ticket that reads plain tensors.")
-        if self._dtypes and inputs.dtype not in self._dtypes and (inputs.is_floating_point() or not self._why):
+        if (
+            self._dtypes
+            and inputs.dtype not in self._dtypes
+            and (inputs.is_floating_point() or not (self._why or self._not_whole))
+        ):
             own = ", ".join(sorted(map(str, self._dtypes)))
             raise InputError(f"{asked} on {inputs.dtype}, got a ticket compiled in {own}.")
         if inputs.requires_grad and torch.is_grad_enabled():
@@ -222,6 +296,30 @@ class CompiledTicket(nn.Module):
 
 
 _KEEP = "keep the ticket (ticketlab.export_ticket), and compile it where it is loaded."
+
+
+def _prepared(model: nn.Module) -> nn.Module:
+    """In eval mode, its batch norms folded, without dropout; or just as it is, where that may not be all it does."""
+    made, norms = folded(model)
+    made = without_dropout(made)
+    if not isinstance(made, fx.GraphModule):
+        return made
+    inputs = [node for node in made.graph.nodes if node.op == "placeholder"]
+    # To the tracer an input that callers may leave out is always there, and contexts (autocast, enable_grad) are not.
+    # Of what the kernels know, or what has batch norm to fold, nobody expects the like.
+    if any(node.args or str(node.target).startswith("*") for node in inputs) or not (norms or _known(made)):
+        return copy.deepcopy(model).eval()
+    return made
+
+
+def _known(model: fx.GraphModule) -> bool:
+    """Whether the kernels may run a model as a whole."""
+    try:
+        traced(model)
+    except InputError:
+        # Whether an average pool is a mean over the whole map is known with the first image.
+        return has_average_pools(model)
+    return True
 
 
 def _is_batch(inputs: Tensor) -> bool:

@@ -1,10 +1,9 @@
-"""Which way to run a whole network is the fastest here, measured once for each batch size and kept."""
+"""Which way to run a network, or a part of it, is the fastest here, measured once for each batch size and kept."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,13 +17,20 @@ from ticketlab.speed.turns import in_turns
 _ROUNDS, _SECONDS = 7, 0.02
 
 
-def fastest(ways: Mapping[str, Callable[[Tensor], Tensor]], inputs: Tensor, net: Net) -> str:
+def fastest(ways: Mapping[str, Callable[[Tensor], Tensor]], inputs: Tensor, net: Net, of: str = "whole") -> str:
     """The name of the fastest way on these inputs, all of them in turns; from the user's cache folder if it is there.
 
     Args:
-        net: of the sparse way; its layers and how much they keep stand for the network.
+        net: of the sparse way; its layers and how much they keep stand for what is run.
+        of: what is run, for the file's name.
     """
-    file = _file(ways, inputs, net)
+    return measured(ways, inputs, [(net.facts(layer), f"{net.density(layer):.1e}") for layer in net.layers], of)
+
+
+def measured(ways: Mapping[str, Callable[[Tensor], Tensor]], inputs: Tensor, facts: object, of: str) -> str:
+    """The same, where ``facts`` are what the times depend on beside the machine, the threads and the inputs' shape."""
+    machine = (library().name, torch.__version__, torch.get_num_threads(), processor())
+    file = place("sparse", (machine, facts, tuple(inputs.shape), sorted(ways)), f"{of}-")
     if isinstance(held := recalled(file), str) and held in ways:
         return held
     times = in_turns({name: partial(way, inputs) for name, way in ways.items()}, _ROUNDS, _SECONDS)
@@ -32,9 +38,3 @@ def fastest(ways: Mapping[str, Callable[[Tensor], Tensor]], inputs: Tensor, net:
     found = min(times, key=lambda name: times[name].low)
     keep(file, found)
     return found
-
-
-def _file(ways: Mapping[str, object], inputs: Tensor, net: Net) -> Path:
-    layers = [(net.facts(layer), f"{net.density(layer):.1e}") for layer in net.layers]
-    machine = (library().name, torch.__version__, torch.get_num_threads(), processor())
-    return place("sparse", (machine, layers, tuple(inputs.shape), sorted(ways)), "whole-")

@@ -104,7 +104,7 @@ class Planner:
         wanted = dense_paths.plain(self._whole)(inputs)
         nets = {lanes: self._net(lanes, size, inputs) for lanes in self._lanes(size)}
         for sparse in nets.values():
-            if why := _wrong(sparse.net.forward(inputs), wanted):
+            if why := wrong(sparse.net.forward(inputs), wanted):
                 raise InputError(f"asked for the sparse path, got outputs that {why} those of the dense one.")
         ways = {_NAMES[lanes]: partial(_answers, sparse.net, wanted.shape[1:]) for lanes, sparse in nets.items()}
         dense = {} if self._path == "sparse" else self._torchs()
@@ -150,11 +150,13 @@ def _net_size(lanes: Lanes, size: int) -> int:
 
 
 def _answers(net: Net, form: torch.Size, inputs: Tensor) -> Tensor:
-    parts = [net.forward(part) for part in inputs.split(LARGEST)]
-    return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(len(inputs), *form)
+    images = inputs.shape[0]
+    found = net.forward(inputs) if images <= LARGEST else torch.cat([net.forward(p) for p in inputs.split(LARGEST)])
+    return found.view(images, *form)
 
 
-def _wrong(found: Tensor, wanted: Tensor) -> str | None:
+def wrong(found: Tensor, wanted: Tensor) -> str | None:
+    """What tells outputs from those of torch's dense path, in words, where it is more than rounding."""
     if found.numel() != wanted.numel():
         return "have another shape than"
     if not wanted.isfinite().all():

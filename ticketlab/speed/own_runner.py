@@ -27,8 +27,8 @@ class OwnCall:
 
     @property
     def path(self) -> str:
-        """How it runs."""
-        return self._model.path
+        """How it runs; why not as a whole is for who asks the compiled ticket itself."""
+        return self._model.path.partition(";")[0]
 
     def __call__(self, inputs: Tensor) -> Tensor:
         with torch.inference_mode():

@@ -7,42 +7,6 @@
 
 namespace sparse {
 
-// Images into blocks. Lanes without an image repeat the block's first one: what they hold is then as finite as what
-// others hold, and their zero gradients count nowhere.
-void Net::pack(const float *x) {
-    const Geometry &g = tensors[0].geometry;
-    const long plane = (long)g.height * g.width;
-    float *to = tensors[0].a.data() + g.first();
-    parallel(threads, blocks_ * g.channels, [&](int turn) {
-        const int block = turn / g.channels, c = turn % g.channels;
-        for (int lane = 0; lane < g.lanes; lane++) {
-            const long image = block * g.lanes + (lane < images_of(block) ? lane : 0);
-            const float *from = x + (image * g.channels + c) * plane;
-            float *first = to + block * g.block() + c * g.channel() + lane;
-            for (int y = 0; y < g.height; y++)
-                for (int i = 0; i < g.width; i++) first[y * g.row() + (long)i * g.lanes] = from[y * g.width + i];
-        }
-    });
-}
-
-void Net::unpack(int number, bool of_gradient, int images, float *to) const {
-    check_built(true);
-    if (images != images_ || !has_activations_)
-        throw Refused("asked for what " + std::to_string(images) + " inputs gave, got no such pass before it");
-    const Tensor &t = this->tensor(number);
-    // Other tensors' gradients share their memory with later ones.
-    if (of_gradient && (!has_gradients_ || !t.wanted || number != 0))
-        throw Refused("asked for an input gradient, got no way back before it that kept one");
-    const Geometry &g = t.geometry;
-    const float *from = (of_gradient ? gradient(number) : t.a.data()) + g.first();
-    for (long image = 0; image < images_; image++)
-        for (int c = 0; c < g.channels; c++)
-            for (int y = 0; y < g.height; y++)
-                for (int x = 0; x < g.width; x++)
-                    *to++ = from[image / g.lanes * g.block() + c * g.channel() + y * g.row() + (long)x * g.lanes +
-                                 image % g.lanes];
-}
-
 void Net::sweep(const std::vector<Sweep *> &sweeps, const ConvArguments &common) {
     struct Turn {
         int sweep, chunk, part;
