@@ -253,6 +253,42 @@ def test_idle_channels_anywhere(seed: int) -> None:
 
 
 @pytest.mark.usefixtures("untuned")
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", ["imagenet-resnet", "preactivation", "densenet", "inception", "anywhere"])
+def test_idle_channels_around_selections_and_poolings(name: str, seed: int) -> None:
+    model, mask, shape = ticket(name, 0.8, seed)
+    for n in mask:
+        mask[n] &= (torch.rand(len(mask[n])) < 0.6).view(-1, *[1] * (mask[n].dim() - 1))
+    x = torch.randn(4, *shape)
+    fast = compile_ticket(model, mask, path="sparse")
+    assert error(fast(x), model, mask, x) < 1e-5
+    smaller, less = plans.without_idle(fast._held[0], fast._held[1], shape)
+    assert error(smaller(x).detach(), model, mask, x) < 1e-5
+    removed = any(less[n].shape != mask[n].shape for n in mask)
+    # Sums and selections read every layer of one of them; another has few channels that they do not read.
+    assert removed == (name != "anywhere") or name == "inception"
+
+
+@pytest.mark.usefixtures("untuned")
+def test_constants_flow_through_max_pooling() -> None:
+    torch.manual_seed(0)
+    pool = nn.MaxPool2d(3, 2, 1, ceil_mode=True)
+    model = nn.Sequential(
+        nn.Conv2d(2, 6, 3), pool, nn.ReLU(), nn.Conv2d(6, 5, 3), nn.Flatten(), nn.Linear(80, 3)
+    ).eval()
+    mask = {"0.weight": torch.ones(6, 2, 3, 3, dtype=torch.bool)}
+    # Two of these are constant and become one, one is zero.
+    mask["0.weight"][:3] = False
+    with torch.no_grad():
+        model[0].bias.copy_(torch.tensor([0.7, 0.9, -0.4, 0.1, 0.2, 0.3]))
+    x = torch.randn(9, 2, 12, 12)
+    fast = compile_ticket(model, mask, path="sparse")
+    assert error(fast(x), model, mask, x) < 1e-5
+    smaller, _ = plans.without_idle(fast._held[0], fast._held[1], (2, 12, 12))
+    assert smaller.get_submodule("0").out_channels == smaller.get_submodule("3").in_channels == 4
+
+
+@pytest.mark.usefixtures("untuned")
 @pytest.mark.parametrize("empty", ["first", "middle", "all"])
 @pytest.mark.parametrize("name", NETS)
 def test_empty_layers(name: str, empty: str) -> None:
@@ -348,9 +384,11 @@ def test_flattening_and_averaging(way: str) -> None:
 
 
 @pytest.mark.usefixtures("untuned")
-def test_average_pools_of_a_part_of_the_map_run_dense() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AvgPool2d(4), nn.Flatten(), nn.LazyLinear(2))
-    model(torch.randn(1, 3, 6, 6))
+def test_uneven_average_pools_of_a_part_of_the_map_run_dense() -> None:
+    uneven = nn.AvgPool2d(4, ceil_mode=True)
+    model = nn.Sequential(
+        *(nn.Conv2d(3, 4, 3), nn.ReLU(), uneven, nn.AdaptiveAvgPool2d(1)), nn.Flatten(), nn.Linear(4, 2)
+    )
     fast = compile_ticket(model, {}, path="auto")
     whole, part = torch.randn(2, 3, 6, 6), torch.randn(2, 3, 7, 7)
     fast(whole)

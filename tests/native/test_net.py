@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ticketlab.errors import InputError
-from ticketlab.models.wrn import wrn_16_4
 from ticketlab.sparse import Choice, Net, Norm
 from ticketlab.sparse.library import level
 from ticketlab.sparse.model import SparseModel
@@ -110,18 +109,34 @@ def test_levels_are_named_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Net((3, 4, 4), 1).instructions == "plain"
 
 
+class Tall(nn.Module):
+    """Maps one below the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(torch.cat([x, self.conv(x)], 2))
+
+
 @pytest.mark.parametrize(
     ("model", "what"),
     [
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid()), "Sigmoid"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(3)), "2x2"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3, padding="same")), "padding"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)), "after a ReLU"),
-        (nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3)), "something else"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2, dilation=2)), "max-pooling with dilation or indices in 1"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2, return_indices=True)), "indices"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.AvgPool2d(2, ceil_mode=True)), "AvgPool2d in 1 with windows of other"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.AvgPool2d(3, padding=1, count_include_pad=False)), "AvgPool2d in 1"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.AvgPool2d(2, divisor_override=3)), "AvgPool2d in 1"),
+        (nn.Sequential(nn.Conv2d(3, 4, 4, padding="same")), "padding zeros same in 0"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3, padding="same", padding_mode="reflect")), "padding reflect same in 0"),
+        (nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(192, 4)), "nothing tells its channels"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.BatchNorm1d(144)), "144 features on 4 channels"),
+        (Tall(), "function cat"),
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=None)), "momentum"),
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout(0.5)), "Dropout"),
         (nn.Sequential(nn.Flatten()), "no layer"),
-        (wrn_16_4(10, (3, 8, 8)), "something else than the only use"),
     ],
 )
 def test_models_with_something_else_are_refused_by_name(model: nn.Module, what: str) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from native.reference import gradients
+from native.structures import Anywhere, DenseNet, imagenet_resnet, inception, preactivation
 from ticketlab.errors import InputError
 from ticketlab.models.conv import conv
 from ticketlab.models.mlp import mlp
@@ -39,6 +40,11 @@ NETS: dict[str, tuple[Callable[..., nn.Module], int]] = {
     "conv": (conv, 10),
     "mlp": (mlp, 8),
     "lenet": (lenet, 18),
+    "imagenet-resnet": (imagenet_resnet, 33),
+    "preactivation": (preactivation, 10),
+    "densenet": (DenseNet, 9),
+    "inception": (inception, 14),
+    "anywhere": (Anywhere, 8),
 }
 
 
@@ -96,7 +102,7 @@ def test_gradients_are_as_exact_as_torchs(name: str, level: str) -> None:
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
-@pytest.mark.parametrize("name", ["resnet", "conv", "lenet"])
+@pytest.mark.parametrize("name", [name for name in NETS if name not in ("vgg", "mlp")])
 def test_steps_are_those_of_torchs_sgd(name: str, nesterov: bool) -> None:
     sparse, model, mask = loaded(name)
     double = copy.deepcopy(model).double()
@@ -138,7 +144,7 @@ def test_running_statistics_and_logits_to_rounding() -> None:
     assert distance(sparse.net.forward(x), double.eval()(x.double()).detach()) < 1e-6
 
 
-@pytest.mark.parametrize("name", ["resnet", "vgg", "mlp"])
+@pytest.mark.parametrize("name", [name for name in NETS if name not in ("conv", "lenet")])
 def test_bits_do_not_depend_on_the_number_of_threads(name: str) -> None:
     def trained(threads: int) -> dict[str, Tensor]:
         held = torch.get_num_threads()
@@ -213,6 +219,16 @@ def test_nan_and_infinity_pass_as_in_torch() -> None:
     # Lanes that hold no image repeat one that is there: they bring in no NaN of their own.
     sparse.load(model.state_dict())
     assert math.isfinite(sparse.net.step(*batch(sparse.net.shape, n=33), 0.1))
+    # Where every weight lives, images with such values give what they give in torch.
+    for name in ("imagenet-resnet", "preactivation", "densenet", "inception", "anywhere"):
+        model, _, shape = masked(name, 1.0)
+        asked = SparseModel(model.eval(), {}, shape, 9, training=False)
+        asked.load(model.state_dict())
+        x = torch.randn(9, *shape)
+        x[1, 0, 2, 3], x[3, 0, 0, 0], x[5, 0, 7, 7] = math.nan, math.inf, -math.inf
+        wanted, found = model(x), asked.net.forward(x)
+        assert torch.equal(wanted.isnan(), found.isnan()) and torch.equal(wanted.isinf(), found.isinf())
+        assert not wanted[1].isfinite().all() and wanted[0].isfinite().all()
 
 
 @pytest.mark.parametrize("name", NETS)

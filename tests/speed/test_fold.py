@@ -56,10 +56,11 @@ class Branching(tiny.Net):
         (nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2, affine=False)), (1, 8, 8), 1),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, track_running_stats=False)), (1, 8, 8), 0),
         (nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 2, 3)), (1, 8, 8), 0),
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.BatchNorm2d(2)), (1, 8, 8), 2),
         (Twice(), (1, 8, 8), 0),
         (Branching(), (1, 8, 8), 0),
     ],
-    ids=["vgg", "resnet", "tiny", "linear", "no affine", "no statistics", "norm first", "shared", "untraceable"],
+    ids=["vgg", "resnet", "tiny", "linear", "no affine", "no statistics", "norm first", "two", "shared", "untraceable"],
 )
 def test_folded(model: nn.Module, shape: tuple[int, ...], norms: int) -> None:
     plain = lively(model)

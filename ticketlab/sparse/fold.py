@@ -25,14 +25,14 @@ def folded(model: nn.Module) -> tuple[nn.Module, int]:
     except Exception:
         # Whatever code of the user's own does with a proxy: it only means that nothing can be folded.
         return plain, 0
-    modules = dict(traced.named_modules())
     calls = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
     done = 0
     for norm in list(traced.graph.nodes):
         before = norm.args[0] if norm.op == "call_module" and norm.args else None
         if not (isinstance(before, fx.Node) and before.op == "call_module" and len(before.users) == 1):
             continue
-        first, second = modules[str(before.target)], modules[str(norm.target)]
+        # As it is now: two batch norms in a row go into the same layer.
+        first, second = traced.get_submodule(str(before.target)), traced.get_submodule(str(norm.target))
         # A module that is called twice has to stay what it is for the other call.
         if not isinstance(second, _NORM) or max(calls[norm.target], calls[before.target]) > 1:
             continue

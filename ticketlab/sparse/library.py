@@ -21,7 +21,7 @@ class LayerSpec(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("source", "residual", "outputs", "columns")),
         *((name, ctypes.c_int32 * 2) for name in ("kernel", "stride", "padding", "dilation")),
-        *((name, ctypes.c_int32) for name in ("groups", "linear", "bias", "norm", "affine", "relu", "pool")),
+        *((name, ctypes.c_int32) for name in ("groups", "linear", "bias", "norm", "affine", "relu", "pool", "frozen")),
         ("eps", c_double),
         ("momentum", c_double),
         ("kept", c_int64),
@@ -34,6 +34,7 @@ _SIGNATURES: dict[str, tuple[object, ...]] = {
     "new": (c_int, c_int, _INTS, c_int, c_int, c_int, POINTER(c_void_p)),
     "layer": (c_void_p, POINTER(LayerSpec), _INTS),
     "average": (c_void_p, c_int, _INTS),
+    "maximum": (c_void_p, c_int, _INTS, c_int, _INTS),
     "build": (c_void_p,),
     "threads": (c_void_p, c_int),
     "choose": (c_void_p, c_int, c_int, _INTS),

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ticketlab.sparse.net import Choice, Kind, Lanes, Net, Norm, Part
-from ticketlab.sparse.trace import Step, traced
+from ticketlab.sparse.nodes import padding
+from ticketlab.sparse.steps import Selection, Step
+from ticketlab.sparse.trace import traced
 
 
 class SparseModel:
@@ -48,7 +50,10 @@ class SparseModel:
         self._parameters: dict[str, tuple[int, Part]] = {}
         self._norms: dict[str, int] = {}
         for number, step in enumerate(self.steps):
-            if step.module is None:
+            if step.maximum is not None:
+                of = step.maximum
+                self.net.maximum(step.source, of.kernel, of.stride, of.padding, ceil=of.ceil)
+            elif step.module is None and step.selection is None:
                 self.net.average(step.source)
             else:
                 self._add(number, step, modules, mask)
@@ -57,14 +62,8 @@ class SparseModel:
             self.net.choose(layer, which, choice)
 
     def _add(self, number: int, step: Step, modules: Mapping[str, nn.Module], mask: Mapping[str, Tensor]) -> None:
-        name = step.module or ""
-        module = cast("nn.Conv2d | nn.Linear", modules[name])
-        weight, bias = f"{name}.weight", module.bias is not None
-        kept = mask.get(weight)
+        kept, more = self._constant(step.selection) if step.selection else self._weights(number, step, modules, mask)
         norm = None
-        self._parameters[weight] = (number, "weight")
-        if bias:
-            self._parameters[f"{name}.bias"] = (number, "bias")
         if step.norm is not None:
             held = cast(nn.BatchNorm2d, modules[step.norm])
             norm = Norm(held.eps, cast(float, held.momentum), held.affine)
@@ -72,19 +71,35 @@ class SparseModel:
             if held.affine:
                 self._parameters[f"{step.norm}.weight"] = (number, "gamma")
                 self._parameters[f"{step.norm}.bias"] = (number, "beta")
-        more: dict[str, object] = {}
-        if isinstance(module, nn.Conv2d):
-            more = {key: getattr(module, key) for key in ("stride", "padding", "dilation", "groups")}
         self.net.layer(
             step.source,
-            torch.ones(module.weight.shape, dtype=torch.bool) if kept is None else kept,
-            bias=bias,
+            kept,
             norm=norm,
             residual=step.residual,
             relu=step.relu,
             pool=step.pool,
             **more,  # type: ignore[arg-type]
         )
+
+    def _weights(
+        self, number: int, step: Step, modules: Mapping[str, nn.Module], mask: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, object]]:
+        """Where the weights of a layer live, and what else the net wants to know of it."""
+        name = step.module or ""
+        module = cast("nn.Conv2d | nn.Linear", modules[name])
+        weight = f"{name}.weight"
+        self._parameters[weight] = (number, "weight")
+        more: dict[str, object] = {"bias": module.bias is not None}
+        if module.bias is not None:
+            self._parameters[f"{name}.bias"] = (number, "bias")
+        if isinstance(module, nn.Conv2d):
+            more |= {key: getattr(module, key) for key in ("stride", "dilation", "groups")}
+            more["padding"] = padding(module)
+        kept = mask.get(weight)
+        return torch.ones(module.weight.shape, dtype=torch.bool) if kept is None else kept, more
+
+    def _constant(self, of: Selection) -> tuple[Tensor, dict[str, object]]:
+        return of.mask(), {"stride": of.stride, "padding": of.padding, "groups": of.groups, "frozen": True}
 
     @property
     def choices(self) -> dict[tuple[int, str], Choice]:

@@ -96,8 +96,9 @@ class Net:
         wanted = (training, input_gradient, lanes == "pixels")
         self._library.call("new", LEVELS.index(self.instructions), batch, sizes, *wanted, byref(self._handle))
         weakref.finalize(self, self._library.free, self._handle)
-        # Of each layer, None for an average pool.
+        # Of each layer, None for a pooling.
         self._masks: list[Tensor | None] = []
+        self._frozen: set[int] = set()
         self._specs: list[tuple[object, ...]] = []
         self._groups: list[int] = []
         self._last = 0
@@ -119,6 +120,7 @@ class Net:
         residual: int | None = None,
         relu: bool = False,
         pool: str | None = None,
+        frozen: bool = False,
     ) -> int:
         """Add a convolution or linear layer, and return the number of its output.
 
@@ -130,6 +132,7 @@ class Net:
                 reads its source flattened.
             residual: the tensor to add, of the output's shape.
             pool: None, "floor", or "ceil" for windows that reach over an odd edge.
+            frozen: kept weights are one over the kernel's places, for good: nothing trains, writes or tunes them.
 
         Raises:
             InputError: shapes that do not fit, or a tensor that is not there.
@@ -160,6 +163,7 @@ class Net:
             affine=norm is not None and norm.affine,
             relu=relu,
             pool=_POOLS[pool],
+            frozen=frozen,
             eps=norm.eps if norm else 0.0,
             momentum=norm.momentum if norm else 0.0,
             kept=len(positions),
@@ -167,6 +171,8 @@ class Net:
         )
         found = c_int()
         self._library.call("layer", self._handle, byref(spec), byref(found))
+        if frozen:
+            self._frozen.add(len(self._masks))
         self._masks.append(mask.clone())
         self._groups.append(groups)
         after = (bias, norm is not None, residual is not None, relu, pool)
@@ -178,11 +184,39 @@ class Net:
         """Add the mean over each map, and return the number of its output (C, 1, 1)."""
         found = c_int()
         self._library.call("average", self._handle, source, byref(found))
+        return self._pooled(found.value)
+
+    def maximum(
+        self,
+        source: int,
+        kernel: tuple[int, int],
+        stride: tuple[int, int],
+        padding: tuple[int, int] = (0, 0),
+        *,
+        ceil: bool = False,
+    ) -> int:
+        """Add a max-pooling of any window, and return the number of its output.
+
+        As torch's: padding never wins, a NaN does, and of equal values the first one gets the gradient.
+
+        Args:
+            kernel, stride, padding: rows and columns, in pixels.
+            ceil: whether windows may reach over the bottom and right edges.
+
+        Raises:
+            InputError: a window larger than its input, padding of more than half of it, or a tensor that is not there.
+        """
+        found = c_int()
+        sizes = (c_int * 6)(*kernel, *stride, *padding)
+        self._library.call("maximum", self._handle, source, sizes, ceil, byref(found))
+        return self._pooled(found.value)
+
+    def _pooled(self, tensor: int) -> int:
         self._masks.append(None)
         self._specs.append(())
         self._groups.append(1)
-        self._last = found.value
-        return found.value
+        self._last = tensor
+        return tensor
 
     def build(self) -> Net:
         """Plan the net and take its memory. Weights start at zero, batch norm at its usual values.
@@ -195,8 +229,8 @@ class Net:
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The numbers of the layers that have weights, in the order in which they were added."""
-        return tuple(i for i, mask in enumerate(self._masks) if mask is not None)
+        """The numbers of the layers that have weights of their own, in the order in which they were added."""
+        return tuple(i for i, mask in enumerate(self._masks) if mask is not None and i not in self._frozen)
 
     def choice(self, layer: int, which: str) -> Choice:
         """How a pass of a layer runs."""

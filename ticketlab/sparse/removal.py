@@ -16,7 +16,8 @@ from typing import cast
 import torch
 from torch import Tensor, fx, nn
 
-from ticketlab.sparse.trace import Step
+from ticketlab.sparse.nodes import padding
+from ticketlab.sparse.steps import Selection, Step
 
 Layer = nn.Conv2d | nn.Linear
 
@@ -42,7 +43,7 @@ def without_idle_channels(
 ) -> tuple[fx.GraphModule, dict[str, Tensor]]:
     """A copy of the model without the channels that can be removed alone, and its mask.
 
-    Channels of sums and of grouped convolutions stay, and so do the input's and the output's.
+    Channels of sums, of grouped convolutions and of selections stay, and so do the input's and the output's.
 
     Args:
         model: in eval mode, its batch norms folded, pruned weights zero; ``steps`` as ``traced`` finds them.
@@ -104,12 +105,14 @@ def _stays(steps: Sequence[Step], layers: Sequence[Layer | None]) -> dict[int, _
     found: dict[int, _Stay] = {}
     for out, (step, layer) in enumerate(zip(steps, layers, strict=True), start=1):
         if layer is None:
-            # A mean over maps has no weights: it goes with its source.
+            # Poolings have no weights: they go with their source, which a selection does not let go.
             if step.source in found:
                 found[out] = found[step.source]
             continue
         value = constants[out]
-        if _groups(layer) > 1 or step.residual is not None or not _alone(out, steps, layers):
+        # A batch norm that was not folded has as many channels as it has.
+        fixed = _groups(layer) > 1 or step.residual is not None or step.norm is not None
+        if fixed or not _alone(out, steps, layers):
             continue
         constant = ~value.isnan() & read[out]
         if int((constant & (value != 0)).sum()) < 2:
@@ -126,11 +129,11 @@ def _stays(steps: Sequence[Step], layers: Sequence[Layer | None]) -> dict[int, _
 
 
 def _alone(tensor: int, steps: Sequence[Step], layers: Sequence[Layer | None]) -> bool:
-    """Whether only layers that take any number of channels read a tensor, themselves or through means."""
+    """Whether only layers that take any number of channels read a tensor, themselves or through poolings."""
     if tensor == len(steps):
         return False
     for out, (step, layer) in enumerate(zip(steps, layers, strict=True), start=1):
-        if step.residual == tensor:
+        if step.residual == tensor or (step.source == tensor and step.selection):
             return False
         if step.source == tensor and not (_alone(out, steps, layers) if layer is None else _groups(layer) == 1):
             return False
@@ -143,6 +146,10 @@ def _constants(steps: Sequence[Step], layers: Sequence[Layer | None]) -> list[Te
     found = [torch.empty(0)]
     for step, layer in zip(steps, layers, strict=True):
         before = found[step.source]
+        if step.selection:
+            # What batch norms make of constants, and sums of them, is not followed any further.
+            found.append(torch.full((step.selection.outputs,), torch.nan, dtype=torch.float64))
+            continue
         if layer is None:
             found.append(before)
             continue
@@ -165,7 +172,7 @@ def _through(layer: Layer, bias: Tensor, before: Tensor) -> Tensor:
         return torch.where((weight != 0).flatten(1).any(1), torch.nan, bias)
     by_channel = weight.reshape(len(weight), len(before), -1)
     # Zero goes on as zero across any padding; other constants end there.
-    known = before == 0 if isinstance(layer, nn.Conv2d) and layer.padding != (0, 0) else ~before.isnan()
+    known = before == 0 if isinstance(layer, nn.Conv2d) and padding(layer) != (0, 0) else ~before.isnan()
     moving = ((by_channel != 0).any(2) & ~known).any(1)
     value = bias + _summed(by_channel, torch.where(known, before, 0)).sum(1)
     return torch.where(moving, torch.nan, value)
@@ -184,14 +191,15 @@ def _read(steps: Sequence[Step], layers: Sequence[Layer | None]) -> list[Tensor]
     """For every tensor but the input which of its channels something reads that is read itself."""
     found = [torch.empty(0, dtype=torch.bool)]
     for step, layer in zip(steps, layers, strict=True):
-        found.append(torch.zeros(len(layer.weight) if layer else len(found[step.source]), dtype=torch.bool))
+        own = len(layer.weight) if layer else step.selection.outputs if step.selection else len(found[step.source])
+        found.append(torch.zeros(own, dtype=torch.bool))
     found[-1] |= True
     for out in range(len(steps), 0, -1):
         step, layer = steps[out - 1], layers[out - 1]
         before, wanted = found[step.source], found[out]
         if len(before):
             if layer is None:
-                before |= wanted
+                before |= _selected(step.selection, wanted)
             elif _groups(layer) > 1:
                 before |= True
             else:
@@ -200,6 +208,10 @@ def _read(steps: Sequence[Step], layers: Sequence[Layer | None]) -> list[Tensor]
         if step.residual is not None and len(found[step.residual]):
             found[step.residual] |= wanted
     return found
+
+
+def _selected(selection: Selection | None, wanted: Tensor) -> Tensor:
+    return wanted if selection is None else wanted[selection.first : selection.first + selection.channels]
 
 
 def _groups(layer: Layer) -> int:

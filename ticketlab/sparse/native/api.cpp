@@ -104,6 +104,11 @@ API int sparse_average(void *handle, int in, int *tensor) {
     return guarded([&] { *tensor = net(handle).add_average(in); });
 }
 
+// Rows and columns of the window, its stride and its padding.
+API int sparse_maximum(void *handle, int in, const int *sizes, int ceil, int *tensor) {
+    return guarded([&] { *tensor = net(handle).add_maximum(in, sizes, ceil != 0); });
+}
+
 API int sparse_build(void *handle) {
     return guarded([&] { net(handle).build(); });
 }
@@ -161,6 +166,8 @@ API int sparse_values(void *handle, int layer, int what, int write, float *data,
         if ((int64_t)held.size() != count)
             throw sparse::Refused("asked for " + std::to_string(count) + " values of layer " + std::to_string(layer) +
                                   ", got " + std::to_string(held.size()));
+        if (write && what < 3 && net(handle).layer(layer).spec.frozen)
+            throw sparse::Refused("asked to set weights of layer " + std::to_string(layer) + ", got a frozen one");
         for (int64_t i = 0; i < count; i++) (write ? held[i] : data[i]) = write ? data[i] : held[i];
     });
 }

@@ -122,6 +122,18 @@ struct AverageArguments {
     bool add;
 };
 
+// Max-pooling of any window; pixels beyond the edges are never the largest.
+struct MaximumArguments {
+    const float *in;            // the maps
+    float *out;                 // their largest values
+    const float *g;             // the gradient of those
+    float *to;                  // the gradient of the maps
+    int height, width, out_height, out_width;
+    int kernel[2], stride[2], padding[2];
+    long in_row, in_channel, in_first, out_row, out_channel, out_first;
+    bool add;
+};
+
 struct Range {
     int begin, end;
 };
@@ -154,9 +166,12 @@ struct Kernels {
     void (*add)(const float *from, float *to, size_t count);
     void (*average)(const AverageArguments &, Range channels);
     void (*spread)(const AverageArguments &, Range channels);
+    void (*maximum)(const MaximumArguments &, Range channels);
+    void (*route)(const MaximumArguments &, Range channels);
     // The same where lanes are pixels, without a way back.
     void (*pool_pixels)(const PlaneArguments &, int block, Range channels);
     void (*average_pixels)(const AverageArguments &, Range channels);
+    void (*maximum_pixels)(const MaximumArguments &, Range channels);
     void (*split)(const SplitArguments &, Range channels);
 };
 

@@ -194,8 +194,8 @@ void Net::backward(const float *output_gradient) {
     }
     for (size_t n = layers.size(); n-- > 0;) {
         Layer &l = layers[n];
-        if (l.average) {
-            if (l.input_wanted) average(l, true);
+        if (l.pools()) {
+            if (l.input_wanted) l.kind == Layer::Kind::kAverage ? average(l, true) : maximum(l, true);
             continue;
         }
         if (!l.slope_is_fused) slope(l);
@@ -208,7 +208,7 @@ void Net::backward(const float *output_gradient) {
             });
         }
         unfinish(l);
-        weight_gradient(l);
+        if (!l.spec.frozen) weight_gradient(l);
         if (l.input_wanted) input_gradient(l);
     }
     // The buffers hold other tensors' gradients by now; a second way back would need another forward pass.
@@ -231,8 +231,8 @@ void Net::update(double lr, double momentum, double decay, bool nesterov) {
     };
     constexpr long kStretch = 1 << 14;
     for (Layer &l : layers) {
-        if (l.average) continue;
-        const long count = (long)l.weight.value.size();
+        if (l.pools()) continue;
+        const long count = l.spec.frozen ? 0 : (long)l.weight.value.size();
         parallel(threads, int((count + kStretch - 1) / kStretch), [&](int turn) {
             step(l.weight, turn * kStretch, std::min(count, (turn + 1) * kStretch));
         });
@@ -241,7 +241,7 @@ void Net::update(double lr, double momentum, double decay, bool nesterov) {
             step(l.gamma, 0, l.spec.outputs);
             step(l.beta, 0, l.spec.outputs);
         }
-        refresh(l);
+        if (count) refresh(l);
     }
     has_gradients_ = false;
 }

@@ -188,8 +188,8 @@ void Net::forward(const float *x, int images, bool training) {
     set_images(images);
     pack(x);
     for (Layer &l : layers) {
-        if (l.average) {
-            average(l, false);
+        if (l.pools()) {
+            l.kind == Layer::Kind::kAverage ? average(l, false) : maximum(l, false);
             continue;
         }
         const bool measured = training && l.norm();

@@ -17,7 +17,8 @@ namespace sparse {
 extern const Kernels SPARSE_LEVEL;
 const Kernels SPARSE_LEVEL = {
     kLanes, kRegisters, kQuadRegisters, kQuadTaps, convolve, weight_gradient, weight_gradient_quad, finish,
-    slope,  pool_sums,  unfinish,       add,       average,  spread,          pool_pixels,  average_pixels,       split,
+    slope,  pool_sums,  unfinish,       add,       average,  spread,          maximum,              route,
+    pool_pixels, average_pixels, maximum_pixels, split,
 };
 
 }  // namespace sparse

@@ -64,6 +64,7 @@ struct LayerSpec {
     int32_t linear;                   // a linear layer on the flattened input
     int32_t bias, norm, affine, relu; // 0 or 1
     int32_t pool;                     // 0: none, 1: 2x2 windows, 2: the same with ceil_mode
+    int32_t frozen;                   // kept weights are one over the kernel's places, for good
     double eps, momentum;
     int64_t kept;                     // how many weights live, and which (flat, ascending)
     const int64_t *positions;
@@ -81,7 +82,8 @@ struct Sweep {
 };
 
 struct Layer {
-    bool average = false;             // a global average pool; everything else is a convolution
+    // Global average pools and max-pooling of any window have no weights, and of `spec` only the window.
+    enum class Kind { kConvolution, kAverage, kMaximum } kind = Kind::kConvolution;
     LayerSpec spec{};
     int in = 0, out = 0, residual = -1;
     int inputs = 0;                   // channels, of the flattened input for a linear layer
@@ -109,9 +111,10 @@ struct Layer {
     int dz = -1;                      // gradient buffer
     bool dz_is_own = false;           // dz is not the buffer of the output's gradient
 
+    bool pools() const { return kind != Kind::kConvolution; }
     bool norm() const { return spec.norm != 0; }
     // Without batch norm and pooling the convolution's epilogue gives the activation at once.
-    bool has_z() const { return !average && (spec.norm || spec.pool); }
+    bool has_z() const { return !pools() && (spec.norm || spec.pool); }
 };
 
 class Net {
@@ -122,6 +125,7 @@ class Net {
 
     int add_layer(const LayerSpec &spec);
     int add_average(int in);
+    int add_maximum(int in, const int *sizes, bool ceil);
     void build();
 
     void choose(int layer, Pass pass, Choice choice);
@@ -148,6 +152,7 @@ class Net {
   private:
     friend class Builder;
     void check_built(bool built) const;
+    int add_pooling(Layer l, int channels, int height, int width);
     void set_images(int images);
     Extent extent(int height, int width) const;
     void list(Layer &l, Pass pass);
@@ -162,6 +167,7 @@ class Net {
     void fixed_statistics(Layer &l);
     PlaneArguments planes(const Layer &l) const;
     void average(Layer &l, bool back);
+    void maximum(Layer &l, bool back);
 
     void slope(Layer &l);
     void take_sums(Layer &l, int chunks);

@@ -44,7 +44,7 @@ void Net::set_images(int images) {
         live[lanes_ + i] = i < images_of(blocks_ - 1) ? 1.0f : 0.0f;
     }
     for (Layer &l : layers)
-        if (!l.average)
+        if (!l.pools())
             for (Pass p : {kForward, kInputGradient, kWeightGradient}) tile(l, p);
 }
 
@@ -114,7 +114,7 @@ void Net::choose(int i, Pass pass, Choice c) {
 
 bool Net::possible(int i, Pass pass, Choice c) const {
     const Layer &l = layers.at(i);
-    if (l.average || c.shape < 0 || c.shape >= kShapeCount || c.block < 0) return false;
+    if (l.pools() || c.shape < 0 || c.shape >= kShapeCount || c.block < 0) return false;
     const Sweep &s = pass == kInputGradient && !l.backward.empty() ? l.backward[0] : l.forward;
     const Extent e{s.height, s.width, (batch_ + lanes_ - 1) / lanes_, (batch_ - 1) % lanes_ + 1, lanes_};
     return fits(c.shape, e, c.quad ? kernels_.quad_registers : kernels_.registers,
@@ -129,7 +129,8 @@ Choice Net::usual(int i, Pass pass) const {
     const double density = (double)l.spec.kept / all;
     const int outputs = pass == kInputGradient ? l.inputs : l.spec.outputs;
     Choice c;
-    c.quad = density > kNearDense && outputs >= kQuad;
+    // What a frozen layer passes on has no two channels in common.
+    c.quad = density > kNearDense && outputs >= kQuad && !l.spec.frozen;
     const int most = c.quad ? kernels_.quad_registers : kernels_.registers;
     double best = -1;
     for (int shape = 0; shape < kShapeCount; shape++) {
@@ -149,7 +150,7 @@ Choice Net::usual(int i, Pass pass) const {
 }
 
 void Net::refresh(Layer &l) {
-    if (l.average) return;
+    if (l.pools()) return;
     l.forward.lists.refresh(l.weight.value.data(), threads);
     for (Sweep &s : l.backward) s.lists.refresh(l.weight.value.data(), threads);
 }
@@ -157,8 +158,9 @@ void Net::refresh(Layer &l) {
 void Net::run_alone(int i, Pass pass) {
     check_built(true);
     Layer &l = layer(i);
-    if (l.average) throw Refused("asked to run a convolution, got an average pool");
+    if (l.pools()) throw Refused("asked to run a convolution, got a pooling");
     if (!trains_ && pass != kForward) throw Refused("asked for a gradient, got a network that is not for training");
+    if (l.spec.frozen && pass == kWeightGradient) throw Refused("asked for a weight gradient, got a frozen layer");
     set_images(batch_);
     if (pass == kForward) convolve(l, trains_);
     if (pass == kInputGradient && l.input_wanted) input_gradient(l);

@@ -1,6 +1,6 @@
 // What comes between convolutions where the lanes of a vector are neighbouring pixels of one image.
 #pragma once
-#include "simd.hpp"
+#include "maximum.hpp"
 
 namespace sparse {
 namespace {
@@ -36,6 +36,21 @@ void average_pixels(const AverageArguments &A, Range channels) {
         for (int y = 0; y < A.height; y++)
             for (int x = 0; x < A.width; x++) total += map[y * A.in_row + x];
         A.out[A.narrow_first + c * A.narrow_channel] = (float)(total / (A.height * A.width));
+    }
+}
+
+void maximum_pixels(const MaximumArguments &A, Range channels) {
+    for (int c = channels.begin; c < channels.end; c++) {
+        const float *map = A.in + c * A.in_channel + A.in_first;
+        float *out = A.out + c * A.out_channel + A.out_first;
+        for (int y = 0; y < A.out_height; y++)
+            for (int x = 0; x < A.out_width; x++) {
+                const Covered w = covered(A, y, x);
+                float best = map[w.top * A.in_row + w.left];
+                for (int i = w.top; i < w.bottom; i++)
+                    for (int j = w.left; j < w.right; j++) best = larger(best, map[i * A.in_row + j]);
+                out[y * A.out_row + x] = best;
+            }
     }
 }
 

@@ -99,11 +99,15 @@ void Net::check_built(bool built) const {
 int Net::add_average(int in) {
     check_built(false);
     Layer l;
-    l.average = true;
+    l.kind = Layer::Kind::kAverage;
     l.in = in;
+    return add_pooling(std::move(l), tensor(in).geometry.channels, 1, 1);
+}
+
+int Net::add_pooling(Layer l, int channels, int height, int width) {
     l.out = (int)tensors.size();
     Tensor out;
-    out.geometry = {tensor(in).geometry.channels, 1, 1, 0, lanes_};
+    out.geometry = {channels, height, width, 0, lanes_};
     out.producer = (int)layers.size();
     out.wanted = trains_;
     tensors.push_back(std::move(out));
@@ -161,7 +165,7 @@ int Net::add_layer(const LayerSpec &given) {
         if (s.positions[i] < 0 || s.positions[i] >= total || (i && s.positions[i] <= s.positions[i - 1]))
             throw Refused("asked for kept weights at places that do not ascend, or lie outside the layer");
 
-    l.weight = Parameter(s.kept);
+    l.weight = Parameter(s.kept, s.frozen ? 1.0f / (float)(s.kernel[0] * s.kernel[1]) : 0.0f);
     l.bias = Parameter(s.outputs);
     l.gamma = Parameter(s.outputs, 1.0f);
     l.beta = Parameter(s.outputs);
@@ -198,7 +202,7 @@ class Builder {
     void build() {
         borders();
         for (Layer &l : net_.layers)
-            if (!l.average) taps(l);
+            if (!l.pools()) taps(l);
         memory();
         if (net_.trains_) way_back();
         sums();
@@ -210,7 +214,7 @@ class Builder {
 
     void borders() {
         for (Layer &l : net_.layers) {
-            if (l.average || l.spec.linear) continue;
+            if (l.pools() || l.spec.linear) continue;
             const auto [y, x] = axes(l, in(l));
             if (net_.pixels_) {
                 pixel_borders(l, y, x);
@@ -227,8 +231,8 @@ class Builder {
                 a.border = b.border = std::max(a.border, b.border);
             };
             for (Layer &l : net_.layers) {
-                if (!l.average && !l.spec.pool) equal(l.z_geometry, out(l));
-                if (net_.pixels_ && !l.average && reads_in_place(l)) equal(in(l), l.z_geometry);
+                if (!l.pools() && !l.spec.pool) equal(l.z_geometry, out(l));
+                if (net_.pixels_ && !l.pools() && reads_in_place(l)) equal(in(l), l.z_geometry);
                 if (l.residual >= 0) equal(net_.tensors[l.residual].geometry, out(l));
             }
         }
@@ -408,7 +412,7 @@ class Builder {
                     users_[r.gradient]++;
                 }
             }
-            if (!l.average) {
+            if (!l.pools()) {
                 l.dz_is_own = l.residual >= 0 || l.spec.pool;
                 l.dz = l.dz_is_own ? lend(l.z_geometry) : to.gradient;
             }
@@ -421,7 +425,7 @@ class Builder {
                 const bool last = parts[l.in] == 0 && from.producer >= 0;
                 // A flattened map has several pixels for each of the producer's channels.
                 const bool flat = l.spec.linear && (from.geometry.height > 1 || from.geometry.width > 1);
-                l.input_finishes = last && !l.average && !flat && from.slope != Epilogue::kStore;
+                l.input_finishes = last && !l.pools() && !flat && from.slope != Epilogue::kStore;
                 if (l.input_finishes) net_.layers[from.producer].slope_is_fused = true;
             }
             if (l.dz_is_own) give_back(l.dz, l.z_geometry);
@@ -436,7 +440,7 @@ class Builder {
             return std::min(kChunks + 1L, blocks() * s.height * s.width) * (long)s.out_offset.size();
         };
         for (const Layer &l : net_.layers) {
-            if (l.average) continue;
+            if (l.pools()) continue;
             long back = 0;
             for (const Sweep &s : l.backward) back += chunks(s);
             most = std::max({most, chunks(l.forward), back, l.spec.outputs * blocks()});
@@ -457,9 +461,9 @@ void Net::build() {
     built_ = true;
     set_images(batch_);
     for (int i = 0; i < (int)layers.size(); i++) {
-        if (layers[i].average) continue;
+        if (layers[i].pools()) continue;
         for (Pass p : {kForward, kInputGradient, kWeightGradient})
-            if (trains_ || p == kForward) choose(i, p, usual(i, p));
+            if (p == kForward || (trains_ && !(layers[i].spec.frozen && p == kWeightGradient))) choose(i, p, usual(i, p));
     }
 }
 
