@@ -134,6 +134,21 @@ def test_everything_is_tuned_and_measured_once(cache: Path, choosing: Any) -> No
         assert len(seen) == 4 and other.refused is None and repr(other).count("\n") == 0
 
 
+@pytest.mark.usefixtures("untuned")
+def test_what_has_no_weights_counts_for_what_was_measured(choosing: Any) -> None:
+    """Another pooling takes another time: it is measured, too."""
+    seen, _ = choosing
+    torch.manual_seed(0)
+    first, last = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8 * 16, 10)
+    mask = {"0.weight": torch.rand(8, 3, 3, 3) < 0.3}
+    for pool, measured in ((nn.MaxPool2d(2), True), (nn.MaxPool2d(3, 2, 1), True), (nn.MaxPool2d(2), False)):
+        model = nn.Sequential(first, pool, nn.Flatten(), last).eval()
+        compile_ticket(model, mask)(torch.randn(9, 3, 8, 8))
+        assert bool(seen) is measured
+        seen.clear()
+
+
+@pytest.mark.usefixtures("untuned")
 def test_pixels_in_lanes_are_measured_for_a_few_images(choosing: Any) -> None:
     seen, choose = choosing
     choose("sparse, pixels in lanes")

@@ -21,10 +21,10 @@ def fastest(ways: Mapping[str, Callable[[Tensor], Tensor]], inputs: Tensor, net:
     """The name of the fastest way on these inputs, all of them in turns; from the user's cache folder if it is there.
 
     Args:
-        net: of the sparse way; its layers and how much they keep stand for what is run.
+        net: of the sparse way; its structure stands for what is run.
         of: what is run, for the file's name.
     """
-    return measured(ways, inputs, [(net.facts(layer), f"{net.density(layer):.1e}") for layer in net.layers], of)
+    return measured(ways, inputs, net.structure, of)
 
 
 def measured(ways: Mapping[str, Callable[[Tensor], Tensor]], inputs: Tensor, facts: object, of: str) -> str:

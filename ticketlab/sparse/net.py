@@ -184,7 +184,7 @@ class Net:
         """Add the mean over each map, and return the number of its output (C, 1, 1)."""
         found = c_int()
         self._library.call("average", self._handle, source, byref(found))
-        return self._pooled(found.value)
+        return self._pooled(found.value, "average", self._shape(source))
 
     def maximum(
         self,
@@ -209,11 +209,11 @@ class Net:
         found = c_int()
         sizes = (c_int * 6)(*kernel, *stride, *padding)
         self._library.call("maximum", self._handle, source, sizes, ceil, byref(found))
-        return self._pooled(found.value)
+        return self._pooled(found.value, "maximum", self._shape(source), kernel, stride, padding)
 
-    def _pooled(self, tensor: int) -> int:
+    def _pooled(self, tensor: int, *spec: object) -> int:
         self._masks.append(None)
-        self._specs.append(())
+        self._specs.append(spec)
         self._groups.append(1)
         self._last = tensor
         return tensor
@@ -249,6 +249,12 @@ class Net:
     def facts(self, layer: int) -> tuple[object, ...]:
         """Everything but the number of kept weights that decides how long a layer takes on this machine."""
         return (*self._specs[layer], self.batch, self.instructions, self.lanes)
+
+    @property
+    def structure(self) -> tuple[object, ...]:
+        """Everything but the places of the weights that decides how long the whole net takes on this machine."""
+        kept = (None if mask is None else f"{float(mask.sum()) / mask.numel():.1e}" for mask in self._masks)
+        return (*zip(self._specs, kept, strict=True), self.batch, self.instructions, self.lanes)
 
     def channels(self, layer: int) -> tuple[int, int]:
         """How many a layer reads and gives; of a linear layer, how many features it reads."""
