@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from ticketlab.errors import InputError
 from ticketlab.sparse.dense_paths import CsrLinear, channels_last
 from ticketlab.sparse.faster import fastest
-from ticketlab.sparse.net import Net
-from ticketlab.sparse.plans import wrong
+from ticketlab.sparse.net import Lanes, Net
+from ticketlab.sparse.plans import SURELY_PIXELS, wrong
 from ticketlab.sparse.tune import tune
 
 Layer = nn.Linear | nn.Conv2d
@@ -26,7 +26,7 @@ Call = Callable[[Tensor], Tensor]
 # many and small, images few and large, so at least one block of lanes and at most that many run together.
 _FLOATS, _FEWEST, _MOST = 1 << 18, 16, 4096
 # Inputs that nets are made for, beside the most of a part: tuning takes longer than deciding.
-_NETS = (1, 16, 128)
+_NETS: dict[Lanes, tuple[int, ...]] = {"images": (1, 16, 128), "pixels": (1, SURELY_PIXELS)}
 # Shapes of inputs whose nets are held at once; linear layers see one only.
 _HELD = 4
 
@@ -129,13 +129,13 @@ class SparseLayer:
         )
         return {"dense": self.plain} if made is None else {"dense": self.plain, name: made}
 
-    def net(self, shape: tuple[int, ...], most: int, inputs: Tensor) -> LayerNet:
+    def net(self, shape: tuple[int, ...], most: int, lanes: Lanes, inputs: Tensor) -> LayerNet:
         """A net for so many inputs, tuned on these if it is to be measured.
 
         Raises:
             InputError: the kernels cannot have it.
         """
-        made = LayerNet(shape, most, training=False)
+        made = LayerNet(shape, most, training=False, lanes=lanes)
         layer = self._layer
         more: dict[str, object] = {}
         if isinstance(layer, nn.Conv2d):
@@ -188,7 +188,7 @@ class _Shape:
 
     def __init__(self, layer: SparseLayer, shape: tuple[int, ...]) -> None:
         self._layer, self._shape = layer, shape
-        self._nets: dict[tuple[int, int], LayerNet] = {}
+        self._nets: dict[tuple[int, int, Lanes], LayerNet] = {}
         self._ways: dict[tuple[int, int], _Way] = {}
         # Set with the first outputs, whose size decides it.
         self._most = 0
@@ -210,10 +210,11 @@ class _Shape:
 
     def _made(self, size: int, batch: Tensor) -> _Way:
         layer, dense = self._layer, self._layer.torchs()
-        most = next((n for n in _NETS if size <= n < self._most), self._most)
-        key = (most, torch.get_num_threads())
+        lanes: Lanes = "pixels" if len(self._shape) == 3 and size <= SURELY_PIXELS else "images"
+        most = next((n for n in _NETS[lanes] if size <= n < self._most), self._most)
+        key = (most, torch.get_num_threads(), lanes)
         try:
-            net = self._nets[key] if key in self._nets else layer.net(self._shape, most, batch)
+            net = self._nets[key] if key in self._nets else layer.net(self._shape, most, lanes, batch)
             run = partial(_in_parts, net, self._most)
             if why := wrong(run(batch), layer.plain(batch)):
                 raise InputError(f"asked for {layer.name} on the kernels, got outputs that {why} torch's.")
@@ -223,7 +224,7 @@ class _Shape:
             return _Way(f"dense: {error}", layer.plain, plain=True, refused=str(error))
         if layer.always or (name := fastest({**dense, "sparse": run}, batch, net, "layer")) == "sparse":
             self._nets[key] = net
-            return _Way(f"sparse, {net.choice(0, 'forward')}", run, net)
+            return _Way(f"sparse, {net.lanes} in lanes, {net.choice(0, 'forward')}", run, net)
         kind = "rows" if len(self._shape) == 1 else "images"
         return _Way(f"{name}: measured faster for {size} {kind}", dense[name], plain=name == "dense")
 

@@ -25,7 +25,7 @@ from ticketlab.sparse.tune import tune
 LARGEST = 64
 _NETS = (1, 16, LARGEST)
 # Up to so many images it may be faster to fill vectors with neighbouring pixels; up to so few it usually is.
-_PIXELS, _SURELY_PIXELS = 8, 4
+_PIXELS, SURELY_PIXELS = 8, 4
 _NAMES: dict[Lanes, str] = {"images": "sparse", "pixels": "sparse, pixels in lanes"}
 # Of the largest output. Another order of summation differs by a hundredth of that; more means another function.
 _TOLERANCE = 1e-3
@@ -122,7 +122,7 @@ class Planner:
         if size > _PIXELS or not any(isinstance(module, nn.Conv2d) for module in self._model.modules()):
             return ("images",)
         if self._path == "sparse":
-            return ("pixels",) if size <= _SURELY_PIXELS else ("images",)
+            return ("pixels",) if size <= SURELY_PIXELS else ("images",)
         return ("images", "pixels")
 
     def _torchs(self) -> dict[str, dense_paths.Call]:
