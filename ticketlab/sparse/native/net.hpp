@@ -25,10 +25,12 @@ struct Geometry {
     int channels = 0, height = 0, width = 0, border = 0, lanes = 0;
     long row() const { return long(width + border) * lanes; }
     long channel() const { return whole((height + border) * row()); }
-    long block() const { return channels * channel() + first(); }
+    // An odd number of cache lines: tiles read the same pixel of up to sixteen blocks, which must not share a set of the cache.
+    long block() const { return ((channels * channel() + first() + kLine - 1) / kLine | 1) * kLine; }
     long first() const { return whole(border * (row() + lanes)); }
     // Of so many blocks. A vector of pixels may reach beyond the last of them.
     long floats(long blocks) const { return blocks * block() + (lanes == 1 ? first() + kPlaces : 0); }
+    static constexpr long kLine = 16;
     long whole(long floats) const { return lanes == 1 ? (floats + kPlaces - 1) / kPlaces * kPlaces : floats; }
     bool operator==(const Geometry &o) const {
         return channels == o.channels && height == o.height && width == o.width && border == o.border;
