@@ -14,8 +14,8 @@ class _Standing(fx.Proxy):
     # nn.Module asks whether what a model keeps is a parameter or a buffer.
     _is_param = _is_buffer = False
 
-    @property
-    def __class__(self) -> type:  # type: ignore[misc]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         return Tensor
 
 
@@ -55,6 +55,8 @@ def name_of(model: nn.Module) -> str:
 def _buffers(model: nn.Module) -> list[tuple[int, int]]:
     """Tells whether somebody wrote a model's buffers."""
     # What is written anew is a proxy then, of which nothing can be asked.
-    return [
-        (id(held), 0 if type(held) is _Standing or held.is_inference() else held._version) for held in model.buffers()
-    ]
+    return [(id(held), held._version if _counts(held) else 0) for held in model.buffers()]
+
+
+def _counts(held: object) -> bool:
+    return type(held) is not _Standing and isinstance(held, Tensor) and not held.is_inference()
