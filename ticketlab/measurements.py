@@ -20,7 +20,8 @@ def place(folder: str, facts: object, prefix: str = "") -> Path:
 
 def recalled(file: Path) -> Any:
     """Plain values as they were kept, or None. Anybody may have changed the file: they are for the caller to check."""
-    with suppress(OSError, ValueError):
+    # Brackets in brackets in brackets are a RecursionError.
+    with suppress(OSError, ValueError, RecursionError):
         return json.loads(file.read_text())
     return None
 

@@ -637,3 +637,14 @@ def test_many_shapes_hold_a_bounded_number_of_plans() -> None:
         x = torch.randn(2, 3, size, size)
         assert error(fast(x), model, mask, x) < 1e-5
     assert isinstance(fast, CompiledTicket) and len(fast._planners) == 4
+
+
+@pytest.mark.parametrize("held", [b"[" * 200_000, b"\xff", b"", b'"sparser"', b"[true, 99999999999999999999, 0]"])
+def test_damaged_measurements_are_made_again(held: bytes, cache: Path) -> None:
+    model, mask, shape = ticket("mlp")
+    x = torch.randn(2, *shape)
+    compile_ticket(model, mask)(x)
+    for file in cache.iterdir():
+        file.write_bytes(held)
+    assert error(compile_ticket(model, mask)(x), model, mask, x) < 1e-5
+    assert not any(file.read_bytes() == held for file in cache.iterdir())

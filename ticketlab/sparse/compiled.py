@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, fx, nn
+from torch._compile import _disable_dynamo
 from torch.nn.parameter import is_lazy
 
 from ticketlab.errors import DensePathWarning, InputError, unknown
@@ -21,6 +22,7 @@ from ticketlab.sparse.dense_paths import plain
 from ticketlab.sparse.fold import folded
 from ticketlab.sparse.layerwise import LayerByLayer, LayerPlan
 from ticketlab.sparse.library import missing
+from ticketlab.sparse.one_layer import is_plain
 from ticketlab.sparse.plans import Plan, Planner
 from ticketlab.sparse.simplify import has_average_pools, without_dropout
 from ticketlab.sparse.trace import traced
@@ -66,7 +68,9 @@ def compile_ticket(model: nn.Module, mask: Mapping[str, Tensor], path: str = "au
         # The tracer looks for layers inside of a model.
         masked = nn.Sequential(masked)
     alive_by_name = {name: alive[id(p)] for name, p in masked.named_parameters() if id(p) in alive}
-    return CompiledTicket(_prepared(masked), alive_by_name, path, type(held).__name__)
+    # Wherever else the caller makes new tensors.
+    with torch.device("cpu"):
+        return CompiledTicket(_prepared(masked), alive_by_name, path, type(held).__name__)
 
 
 class CompiledTicket(nn.Module):
@@ -174,15 +178,17 @@ class CompiledTicket(nn.Module):
         Raises:
             InputError: inputs on another device, in another precision or layout, or that want gradients.
         """
-        for value in (*inputs, *more.values()):
-            if isinstance(value, Tensor):
-                self._check(value)
+        if torch.compiler.is_dynamo_compiling():
+            return self._uncompiled(*inputs, **more)
+        tensors = [value for value in (*inputs, *more.values()) if isinstance(value, Tensor)]
+        for value in tensors:
+            self._check(value)
         simple = len(inputs) == 1 and not more and isinstance(inputs[0], Tensor)
         with torch.no_grad(), self._as_written():
-            if not self._why and not self._not_whole and simple and _is_batch(inputs[0]):
+            if not self._why and not self._not_whole and simple and is_plain(inputs[0]) and _is_batch(inputs[0]):
                 return self._planned(inputs[0])
-            # What torch makes of an empty batch it makes here too.
-            if self._why or (simple and inputs[0].numel() == 0):
+            # What torch makes of tensors that only it can read it makes here too, and of an empty batch.
+            if self._why or not all(map(is_plain, tensors)) or (simple and inputs[0].numel() == 0):
                 return self._held[0](*inputs, **more)
             with self._lock:
                 try:
@@ -190,6 +196,11 @@ class CompiledTicket(nn.Module):
                 except InputError:
                     return self._held[0](*inputs, **more)
             return self._answered(plan, *inputs, **more)
+
+    @_disable_dynamo
+    def _uncompiled(self, *inputs: Any, **more: Any) -> Any:
+        """The same as a part of a model under torch.compile, which would compile the planner too."""
+        return self.forward(*inputs, **more)
 
     def _as_written(self) -> AbstractContextManager[object]:
         """Without autocast, which takes as long to switch off as a small network to answer."""

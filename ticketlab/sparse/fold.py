@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
+from ticketlab.sparse.tracing import traced_copy
+
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _NORM = nn.modules.batchnorm._BatchNorm
 
@@ -21,7 +23,7 @@ def folded(model: nn.Module) -> tuple[nn.Module, int]:
     """
     plain = copy.deepcopy(model).eval()
     try:
-        traced = fx.symbolic_trace(plain)
+        traced = traced_copy(plain)
     except Exception:
         # Whatever code of the user's own does with a proxy: it only means that nothing can be folded.
         return plain, 0

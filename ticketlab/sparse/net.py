@@ -285,7 +285,7 @@ class Net:
         if part != "weight":
             return kept
         mask = self._mask(layer)
-        dense = torch.zeros(mask.shape)
+        dense = torch.zeros(mask.shape, dtype=torch.float32, device="cpu")
         dense[mask] = kept
         return dense
 
@@ -439,7 +439,7 @@ class Net:
         return self._shapes[tensor]
 
     def _unpacked(self, tensor: int, gradient: bool) -> Tensor:
-        held = torch.empty(self._images, *self._shape(tensor))
+        held = torch.empty(self._images, *self._shape(tensor), dtype=torch.float32, device="cpu")
         self._library.call("output", self._handle, tensor, gradient, self._images, held.data_ptr())
         return held
 
@@ -450,7 +450,7 @@ class Net:
         return mask
 
     def _values(self, layer: int, number: int, count: int, values: Tensor | None = None) -> Tensor:
-        held = torch.empty(count) if values is None else values.contiguous()
+        held = torch.empty(count, dtype=torch.float32, device="cpu") if values is None else values.contiguous()
         data = ctypes.cast(held.data_ptr(), POINTER(c_float))
         self._library.call("values", self._handle, layer, number, values is not None, data, held.numel())
         return held

@@ -11,6 +11,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from ticketlab.sparse.steps import Pair
+from ticketlab.sparse.tracing import traced_copy
 
 RELUS = (torch.relu, functional.relu, torch.relu_, "relu", "relu_")
 ADDS = (operator.add, operator.iadd, torch.add, "add", "add_")
@@ -29,7 +30,7 @@ def graph(model: nn.Module) -> fx.Graph:
         called = [model.get_submodule(str(node.target)) for node in model.graph.nodes if node.op == "call_module"]
         if not any(True for module in called for _ in module.children()):
             return model.graph
-    return fx.symbolic_trace(model).graph
+    return traced_copy(model).graph
 
 
 def pair(value: Any) -> Pair:

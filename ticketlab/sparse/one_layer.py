@@ -12,6 +12,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from ticketlab.errors import InputError
 from ticketlab.sparse.dense_paths import CsrLinear, channels_last
@@ -94,13 +95,13 @@ class SparseLayer:
 
     def _takes(self, layer: Layer, inputs: Tensor) -> bool:
         """Whether these are inputs that only have to be multiplied; what torch does to others it does itself."""
-        if type(inputs) not in (Tensor, nn.Parameter) or torch.compiler.is_compiling() or _wrapped(inputs):
+        if not is_plain(inputs):
             return False
         if inputs.numel() == 0 or not (inputs.dim() if self._linear else inputs.dim() in (3, 4)):
             return False
         return (
             (inputs.device.type, inputs.dtype, inputs.layout) == ("cpu", torch.float32, torch.strided)
-            and not (inputs.is_nested or inputs.is_neg() or (inputs.requires_grad and torch.is_grad_enabled()))
+            and not (inputs.requires_grad and torch.is_grad_enabled())
             and not torch.is_autocast_enabled("cpu")
             and inputs.shape[-1 if self._linear else -3] == self._features
             and _values(layer) == self._values
@@ -199,7 +200,9 @@ class _Shape:
         size = min(self._most, 1 << (len(batch) - 1).bit_length())
         key = (size, torch.get_num_threads())
         if key not in self._ways:
-            self._ways[key] = self._made(size, batch[torch.arange(size) % len(batch)])
+            # Wherever else the caller makes new tensors.
+            with torch.device("cpu"):
+                self._ways[key] = self._made(size, batch[torch.arange(size) % len(batch)])
         return self._ways[key]
 
     def _together(self, batch: Tensor) -> int:
@@ -260,7 +263,16 @@ def _values(layer: Layer) -> tuple[tuple[int, int], ...]:
     return tuple((value.data_ptr(), 0 if value.is_inference() else value._version) for value in held)
 
 
-def _wrapped(inputs: Tensor) -> bool:
-    """Whether a tensor stands for several, or for derivatives, as in torch.vmap: it has no memory of its own."""
-    found: bool = torch._C._functorch.is_functorch_wrapped_tensor(inputs)
-    return found
+def is_plain(inputs: Tensor) -> bool:
+    """Whether a tensor has values of its own in memory, and nobody but its reader is to know what is done to them.
+
+    Others stand for several, for derivatives or for no values at all, or are there to record operations of torch's.
+    """
+    return (
+        type(inputs) in (Tensor, nn.Parameter)
+        and not (inputs.is_nested or inputs.is_neg())
+        and not torch._C._functorch.is_functorch_wrapped_tensor(inputs)
+        # Of torch.jit.trace, of make_fx and torch.export, and of forward-mode derivatives.
+        and not (torch._C._is_tracing() or torch._C._len_torch_dispatch_stack())
+        and forward_ad._current_level < 0
+    )

@@ -9,6 +9,7 @@ from ticketlab.errors import InputError
 from ticketlab.sparse import nodes
 from ticketlab.sparse.nodes import pair
 from ticketlab.sparse.steps import Maximum, Selection, Step
+from ticketlab.sparse.tracing import name_of
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -23,8 +24,7 @@ def traced(model: nn.Module) -> tuple[Step, ...]:
         graph = nodes.graph(model)
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        name = type(model).__name__
-        raise InputError(f"asked for a sparse {name}, got a model that cannot be traced: {first}") from error
+        raise InputError(f"asked for a sparse {name_of(model)}, got a model that cannot be traced: {first}") from error
     return _Walk(model, dict(model.named_modules())).steps(graph)
 
 
@@ -32,7 +32,7 @@ class _Walk:
     """What follows a layer becomes a part of its step, if nothing else reads the layer; else it is a selection's."""
 
     def __init__(self, model: nn.Module, modules: dict[str, nn.Module]) -> None:
-        self._name = type(model).__name__
+        self._name = name_of(model)
         self._modules = modules
         self._steps: list[Step] = []
         # Of every tensor; nothing but its readers tells those of the input.
