@@ -560,3 +560,31 @@ def test_outputs_that_are_rounded_may_differ_by_that() -> None:
     fast = compile_ticket(model, mask, path="sparse")
     assert fast(x).dtype == torch.bfloat16
     assert sparse(fast) == 1
+
+
+def test_many_image_sizes_hold_few_nets_and_all_decisions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch runs faster is not planned anew whenever other sizes came in between."""
+    torch.manual_seed(0)
+    made: list[tuple[int, ...]] = []
+
+    def fastest(ways: object, inputs: Tensor, *_: object) -> str:
+        made.append(tuple(inputs.shape[2:]))
+        return "sparse" if inputs.shape[2] % 2 else "dense"
+
+    monkeypatch.setattr(one_layer, "fastest", fastest)
+    monkeypatch.setattr(one_layer, "tune", lambda net: {})
+    layer = nn.Conv2d(3, 4, 3, padding=1).requires_grad_(False)
+    mask = torch.rand(layer.weight.shape) < 0.5
+    layer.weight.mul_(mask)
+    sparse = one_layer.SparseLayer(layer, mask, "layer", False)
+    sizes = range(6, 20)
+    for turn in range(2):
+        for size in sizes:
+            x = torch.randn(2, 3, size, size)
+            found = sparse(layer, x)
+            assert (found is not None) is bool(size % 2)
+            if found is not None:
+                torch.testing.assert_close(found, layer(x))
+        assert sum(shape.has_nets for shape in sparse._shapes.values()) == 4
+        # The second time only what had to give its net back.
+        assert made == [(n, n) for n in sizes] + [(n, n) for n in sizes if n % 2] * turn

@@ -28,8 +28,8 @@ Call = Callable[[Tensor], Tensor]
 _FLOATS, _FEWEST, _MOST = 1 << 18, 16, 4096
 # Inputs that nets are made for, beside the most of a part: tuning takes longer than deciding.
 _NETS: dict[Lanes, tuple[int, ...]] = {"images": (1, 16, 128), "pixels": (1, SURELY_PIXELS)}
-# Shapes of inputs whose nets are held at once; linear layers see one only.
-_HELD = 4
+# Shapes of inputs whose nets are held at once, and those whose decisions are; linear layers see one only.
+_HELD, _KNOWN = 4, 256
 
 
 class SparseLayer:
@@ -111,10 +111,14 @@ class SparseLayer:
         shape = tuple(batch.shape[1:])
         if shape not in self._shapes:
             self._shapes[shape] = _Shape(self, shape)
-            if len(self._shapes) > _HELD:
+            if len(self._shapes) > _KNOWN:
                 self._shapes.popitem(last=False)
         self._shapes.move_to_end(shape)
-        return self._shapes[shape].way(batch)
+        way = self._shapes[shape].way(batch)
+        if len(self._shapes) > _HELD:
+            for held in [held for held in self._shapes.values() if held.has_nets][:-_HELD]:
+                held.forget_nets()
+        return way
 
     def plain(self, batch: Tensor) -> Tensor:
         """What torch makes of a batch."""
@@ -204,6 +208,16 @@ class _Shape:
             with torch.device("cpu"):
                 self._ways[key] = self._made(size, batch[torch.arange(size) % len(batch)])
         return self._ways[key]
+
+    @property
+    def has_nets(self) -> bool:
+        """Whether it holds weights and activations."""
+        return bool(self._nets)
+
+    def forget_nets(self) -> None:
+        """Keep what was decided for torch; the rest is made again when it is needed."""
+        self._nets.clear()
+        self._ways = {key: way for key, way in self._ways.items() if way.net is None}
 
     def _together(self, batch: Tensor) -> int:
         """How many inputs run together: a power of two."""
