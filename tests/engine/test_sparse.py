@@ -306,6 +306,14 @@ class Replaced(tiny.Net):
         self.second.forward = lambda x: 2 * functional.conv2d(x, self.second.weight, None, 2, 1)  # type: ignore
 
 
+class Looking(tiny.Net):
+    """What traces it is no tensor, and finds another model."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = super().forward(x)
+        return 2 * found if type(x) is Tensor else found
+
+
 class Double(tiny.Net):
     def __init__(self) -> None:
         super().__init__()
@@ -344,7 +352,8 @@ class Normed(tiny.Net):
         (Switched, "other layers in training"),
         (Still, "do not all go into training mode"),
         (Hooked, "with hooks"),
-        (Replaced, "whose answers its kernels do not give"),
+        (Replaced, "a forward of its own, hooks or parametrisations on second"),
+        (Looking, "whose answers its kernels do not give"),
         (Double, "'second.weight' in torch.float64"),
         (Normed, "parametrisations on second"),
         (MixedSum, "a sum of 8 and 32 channels"),

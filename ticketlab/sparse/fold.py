@@ -8,9 +8,8 @@ from typing import cast
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils import parametrize
 
-from ticketlab.sparse.tracing import traced_copy
+from ticketlab.sparse.tracing import is_torchs_own, traced_copy
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _NORM = nn.modules.batchnorm._BatchNorm
@@ -53,8 +52,7 @@ def folded(model: nn.Module) -> tuple[nn.Module, int]:
 def _plain(module: nn.Module) -> bool:
     """Whether a call computes what the module's parameters say: weight norms and pruning hooks write over them."""
     weight = module._parameters.get("weight")
-    hooked = module._forward_pre_hooks or module._forward_hooks or parametrize.is_parametrized(module)
-    return not hooked and (weight is None or weight.is_floating_point())
+    return is_torchs_own(module) and (weight is None or weight.is_floating_point())
 
 
 def _fused(layer: nn.Module, norm: _NORM) -> nn.Module:

@@ -11,21 +11,22 @@ from torch import fx, nn
 from torch.nn import functional
 
 from ticketlab.sparse.steps import Pair
-from ticketlab.sparse.tracing import traced_copy
+from ticketlab.sparse.tracing import IADD, check_bare, traced_copy
 
 RELUS = (torch.relu, functional.relu, torch.relu_, "relu", "relu_")
-ADDS = (operator.add, operator.iadd, torch.add, "add", "add_")
+ADDS = (operator.add, operator.iadd, IADD, torch.add, "add", "add_")
 CATS = (torch.cat, torch.concat, torch.concatenate)
 FLATTENS = (torch.flatten, "flatten")
 VIEWS = ("view", "reshape", torch.reshape)
 _MEANS = (torch.mean, "mean")
-_IN_PLACE = (operator.iadd, "add_", torch.relu_, "relu_")
+_IN_PLACE = (operator.iadd, IADD, "add_", torch.relu_, "relu_")
 _MAXIMUM = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
 _AVERAGE = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
 
 
 def graph(model: nn.Module) -> fx.Graph:
     """The model's own graph if it is one: tracing disturbs whatever other threads run meanwhile."""
+    check_bare(model)
     if isinstance(model, fx.GraphModule):
         called = [model.get_submodule(str(node.target)) for node in model.graph.nodes if node.op == "call_module"]
         if not any(True for module in called for _ in module.children()):
@@ -73,10 +74,22 @@ def in_place(node: fx.Node, module: nn.Module | None) -> bool:
     return node.target in _IN_PLACE or (node.target is functional.relu and bool(given(node, "inplace")))
 
 
+def shares_memory(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether what a node gives lies where its first operand does: written over it, or looked at in another way."""
+    if in_place(node, module) or isinstance(module, nn.Identity | nn.Dropout | nn.Flatten):
+        return True
+    return module is None and node.target in (*FLATTENS, *VIEWS)
+
+
 def parts(node: fx.Node) -> list[fx.Node] | None:
     """What a concatenation along channels joins; None for one along anything else."""
     tensors: Any = node.args[0] if node.args else node.kwargs.get("tensors")
-    if given(node, "dim") not in (1, -3) or not isinstance(tensors, list | tuple) or not tensors:
+    if (
+        given(node, "dim") not in (1, -3)
+        or not isinstance(tensors, list | tuple)
+        or not tensors
+        or "out" in node.kwargs
+    ):
         return None
     found = [part for part in tensors if isinstance(part, fx.Node)]
     return found if len(found) == len(tensors) else None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from torch import fx, nn
-from torch.nn.utils import parametrize
 
 from ticketlab.errors import InputError
 from ticketlab.sparse import nodes
 from ticketlab.sparse.nodes import pair
 from ticketlab.sparse.steps import Maximum, Selection, Step
-from ticketlab.sparse.tracing import name_of
+from ticketlab.sparse.tracing import is_torchs_own, name_of
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -39,28 +38,30 @@ class _Walk:
         self._channels: list[int | None] = [None]
         # The layer of each parameter, to find those that two layers share.
         self._owners: dict[int, str] = {}
-        # The tensor of each node.
+        # The tensor of each node, and the node that its memory was taken for: equal tensors may lie in two places.
         self._of: dict[fx.Node, int] = {}
-        # The tensors that were joined, by their parts, and those of them that became a part of another.
+        self._memory: dict[fx.Node, fx.Node] = {}
+        # The tensors that were joined, by their parts.
         self._joined: dict[tuple[int, ...], int] = {}
-        self._parts: set[int] = set()
 
     def steps(self, graph: fx.Graph) -> tuple[Step, ...]:
         for node in graph.nodes:
             if node.op == "placeholder":
                 if self._of:
                     raise self._unknown("a second input")
-                self._of[node] = 0
+                self._of[node], self._memory[node] = 0, node
                 self._channels[0] = nodes.channels_wanted(node, self._modules)
             elif node.op == "output":
                 if not isinstance(node.args[0], fx.Node) or self._of.get(node.args[0]) != len(self._steps):
                     raise self._unknown("an output that its last layer does not give")
             elif not nodes.is_size(node):
-                before = self._of.get(node.all_input_nodes[0]) if node.all_input_nodes else None
+                module = self._module_of(node)
                 self._of[node] = self._tensor(node)
-                if nodes.in_place(node, self._module_of(node)):
+                shares = nodes.shares_memory(node, module)
+                memory = self._memory[node] = self._memory[node.all_input_nodes[0]] if shares else node
+                if nodes.in_place(node, module):
                     # Whoever reads the operand from now on, under any of its names, reads what was written over it.
-                    self._of |= {name: self._of[node] for name, tensor in self._of.items() if tensor == before}
+                    self._of |= {name: self._of[node] for name, held in self._memory.items() if held is memory}
         if not any(step.module for step in self._steps):
             raise self._unknown("no layer with weights")
         return tuple(self._steps)
@@ -87,8 +88,8 @@ class _Walk:
         raise self._unknown(f"{node.op.removeprefix('call_')} {getattr(node.target, '__name__', node.target)}")
 
     def _called(self, node: fx.Node, name: str, module: nn.Module) -> int:
-        if module._forward_pre_hooks or module._forward_hooks or parametrize.is_parametrized(module):
-            raise self._unknown(f"hooks or parametrisations on {name}")
+        if not is_torchs_own(module):
+            raise self._unknown(f"a forward of its own, hooks or parametrisations on {name}")
         if isinstance(module, nn.Conv2d | nn.Linear):
             if isinstance(module, nn.Conv2d) and nodes.padding(module) is None:
                 raise self._unknown(f"padding {module.padding_mode} {module.padding} in {name}")
@@ -178,7 +179,6 @@ class _Walk:
             known = self._joined.get(every[:count])
             if known is not None and not self._steps[known - 1].relu:
                 tensors = [known, *tensors[count:]]
-                self._parts.add(known)
                 break
         if len(tensors) == 1:
             return tensors[0]
@@ -212,9 +212,12 @@ class _Walk:
 
     def _read_elsewhere(self, node: fx.Node, tensor: int) -> bool:
         """Whether another node reads a tensor too, under any of its names: what only passes it on gives it another."""
+        # Those that read it before all its names were written over are known as steps alone.
+        if sum(tensor in (step.source, step.residual) for step in self._steps) > (node in self._of):
+            return True
         names = [held for held, number in self._of.items() if number == tensor]
         users = [user for held in names for user in held.users]
-        return tensor in self._parts or any(user is not node and self._of.get(user) != tensor for user in users)
+        return any(user is not node and self._of.get(user) != tensor for user in users)
 
     def _new(self, step: Step) -> int:
         self._steps.append(step)

@@ -10,9 +10,19 @@ namespace sparse {
 namespace {
 
 constexpr long kMostFloats = 1L << 31;
+// Of a kernel, stride, padding or dilation: sums of such are far from what an int holds.
+constexpr int kMostPlaces = 1 << 20;
 
 int outputs_along(int size, int kernel, int stride, int padding, int dilation) {
-    return (size + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1;
+    const long room = size + 2L * padding - (long)dilation * (kernel - 1);
+    return room < 1 ? 0 : int((room - 1) / stride) + 1;
+}
+
+// Offsets into maps are 32 bits wide. Counted in doubles, as sizes beyond all sense overflow integers of any width.
+void check_size(const Geometry &g) {
+    const double row = ((double)g.width + g.border) * g.lanes, more = g.lanes == 1 ? kPlaces : 0;
+    const double channel = ((double)g.height + g.border) * row + more, first = g.border * (row + g.lanes) + more;
+    if (2 * (g.channels * channel + first) >= (double)kMostFloats) throw Refused("asked for maps that are too large");
 }
 
 int ceil_div(int a, int b) { return (a + b - 1) / b; }
@@ -76,6 +86,7 @@ Net::Net(const Kernels &kernels, int batch, int channels, int height, int width,
     if (pixels && trains) throw Refused("asked for a network that trains with its pixels in lanes: only answers can");
     Tensor input;
     input.geometry = {channels, height, width, 0, lanes_};
+    check_size(input.geometry);
     input.wanted = trains && input_gradient;
     tensors.push_back(std::move(input));
 }
@@ -132,6 +143,10 @@ int Net::add_layer(const LayerSpec &given) {
     for (int i = 0; i < 2; i++)
         if (s.kernel[i] < 1 || s.stride[i] < 1 || s.dilation[i] < 1 || s.padding[i] < 0)
             throw Refused("asked for a convolution with a kernel, stride or dilation below 1, or a padding below 0");
+    for (int i = 0; i < 2; i++)
+        if (std::max({s.kernel[i], s.stride[i], s.dilation[i], s.padding[i]}) > kMostPlaces)
+            throw Refused("asked for a convolution with a kernel, stride, dilation or padding of more than " +
+                          std::to_string(kMostPlaces) + " places");
     l.inputs = s.linear ? in.channels * in.height * in.width : in.channels;
     if (s.outputs < 1 || s.groups < 1 || l.inputs % s.groups || s.outputs % s.groups)
         throw Refused("asked for " + std::to_string(s.groups) + " groups, got " + std::to_string(l.inputs) + " input and " +
@@ -154,6 +169,7 @@ int Net::add_layer(const LayerSpec &given) {
     }
     if (z.height < 1 || z.width < 1 || out.geometry.height < 1 || out.geometry.width < 1)
         throw Refused("asked for a kernel or a pooling window that is larger than its input");
+    check_size(z);
     if (l.residual >= 0) {
         const Geometry &r = tensor(l.residual).geometry;
         if (s.pool || r.channels != z.channels || r.height != z.height || r.width != z.width)
@@ -236,10 +252,8 @@ class Builder {
                 if (l.residual >= 0) equal(net_.tensors[l.residual].geometry, out(l));
             }
         }
-        for (const Tensor &t : net_.tensors)
-            if (t.geometry.block() * 2 >= kMostFloats) throw Refused("asked for maps that are too large");
-        for (const Layer &l : net_.layers)
-            if (l.z_geometry.block() * 2 >= kMostFloats) throw Refused("asked for maps that are too large");
+        for (const Tensor &t : net_.tensors) check_size(t.geometry);
+        for (const Layer &l : net_.layers) check_size(l.z_geometry);
     }
 
     // Lanes are pixels: a vector that is shifted by a tap must meet the same rows in the input as in the output. So both
@@ -256,6 +270,9 @@ class Builder {
             return;
         }
         Geometry &g = l.split_geometry;
+        // One map for each residue, read or not.
+        if ((double)in(l).channels * y.stride * x.stride >= (double)kMostFloats)
+            throw Refused("asked for maps that are too large");
         g = {in(l).channels * y.stride * x.stride, y.split_size(), x.split_size(),
              std::max(y.split_border(), x.split_border()), 1};
         l.z_geometry.border = std::max(l.z_geometry.border, g.width + g.border - l.z_geometry.width);
@@ -277,7 +294,7 @@ class Builder {
         if (split) {
             // Its rows are as long as those of z, whatever that made them.
             g.border += int(z.row() - g.row());
-            if (g.block() * 2 >= kMostFloats) throw Refused("asked for maps that are too large");
+            check_size(g);
             l.split = Buffer(g.floats(blocks()));
         }
         const Geometry &read = split ? g : in(l);
