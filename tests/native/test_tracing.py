@@ -98,3 +98,48 @@ def test_code_that_writes_buffers(way: str) -> None:
 def test_messages_name_the_class_of_the_model() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.SiLU(), nn.AvgPool2d(2), nn.Conv2d(4, 4, 3))
     assert "asked for a sparse Sequential, got SiLU" in check(model)
+
+
+class Deciding(nn.Module):
+    """Its code decides at each call what a graph would hold for good."""
+
+    def __init__(self, by: str) -> None:
+        super().__init__()
+        self.first, self.norm, self.last, self.by = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 5, 3), by
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.last(torch.relu(self.norm(self.first(x)))).mean((2, 3))
+        if self.by == "type":
+            return 2 * found if type(x) is Tensor else found
+        return found * (1 + float(torch.rand(1))) if self.by == "chance" else found
+
+
+@pytest.mark.parametrize("path", ["auto", "sparse", "dense"])
+@pytest.mark.parametrize("by", ["type", "chance"])
+def test_a_graph_that_answers_otherwise_than_its_model_is_not_used(by: str, path: str) -> None:
+    torch.manual_seed(0)
+    model = Deciding(by).eval()
+    mask = Mask({n: torch.rand(p.shape) < 0.3 for n, p in model.named_parameters() if p.dim() > 1})
+    fast = compile_ticket(model, mask, path)
+    mask.apply_(model)
+    for held in (copy.deepcopy(fast), fast):
+        for images in (2, 9):
+            x = torch.randn(images, 3, 9, 9)
+            state = torch.get_rng_state()
+            with torch.no_grad():
+                wanted = model(x)
+            after = torch.get_rng_state()
+            torch.set_rng_state(state)
+            torch.testing.assert_close(held(x), wanted, rtol=1e-4, atol=1e-5)
+            assert torch.equal(torch.get_rng_state(), after)
+            if path == "sparse":
+                assert "layer by layer" in held.path and "answers otherwise than its graph" in held.path
+
+
+def test_the_model_itself_is_held_until_the_first_call_only() -> None:
+    torch.manual_seed(0)
+    model = Deciding("").eval()
+    fast = compile_ticket(model, {"first.weight": torch.rand(4, 3, 3, 3) < 0.3}, "sparse")
+    assert fast._own is not None
+    fast(torch.randn(2, 3, 9, 9))
+    assert fast._own is None and fast.path.startswith("sparse (")

@@ -20,7 +20,7 @@ from ticketlab.mask import Mask
 from ticketlab.parameters import unwrap
 from ticketlab.sparse.dense_paths import plain
 from ticketlab.sparse.fold import folded
-from ticketlab.sparse.layerwise import LayerByLayer, LayerPlan
+from ticketlab.sparse.layerwise import LayerByLayer, LayerPlan, compared, copied_inputs
 from ticketlab.sparse.library import missing
 from ticketlab.sparse.one_layer import is_plain
 from ticketlab.sparse.plans import Plan, Planner
@@ -70,7 +70,7 @@ def compile_ticket(model: nn.Module, mask: Mapping[str, Tensor], path: str = "au
     alive_by_name = {name: alive[id(p)] for name, p in masked.named_parameters() if id(p) in alive}
     # Wherever else the caller makes new tensors.
     with torch.device("cpu"):
-        return CompiledTicket(_prepared(masked), alive_by_name, path, type(held).__name__)
+        return CompiledTicket(_prepared(masked), alive_by_name, path, type(held).__name__, masked.eval())
 
 
 class CompiledTicket(nn.Module):
@@ -85,9 +85,12 @@ class CompiledTicket(nn.Module):
         mask: True where a weight lives, by parameter name.
         path: see ``compile_ticket``.
         name: of the model, for messages.
+        own: the masked model in eval mode, where ``model`` is a graph of it; held until the first call, which compares.
     """
 
-    def __init__(self, model: nn.Module, mask: Mapping[str, Tensor], path: str, name: str) -> None:
+    def __init__(
+        self, model: nn.Module, mask: Mapping[str, Tensor], path: str, name: str, own: nn.Module | None = None
+    ) -> None:
         super().__init__()
         super().train(False)
         tensors = [*model.parameters(), *model.buffers()]
@@ -95,6 +98,9 @@ class CompiledTicket(nn.Module):
         self._dtypes = {t.dtype for t in tensors if t.is_floating_point()}
         # In a tuple, or torch would make the copy a part of this module, with parameters to train and to move.
         self._held = (model, dict(mask), path, name)
+        # In half precision folding alone may move answers by more than another function would.
+        compared = isinstance(model, fx.GraphModule) and self._dtypes <= {torch.float32, torch.float64}
+        self._own = (own,) if compared and own is not None else None
         self._lock = threading.Lock()
         # Of each shape; a plan where the kernels cannot serve it as a whole.
         self._planners: OrderedDict[tuple[int, ...], Planner | Plan | LayerPlan] = OrderedDict()
@@ -185,6 +191,8 @@ class CompiledTicket(nn.Module):
             self._check(value)
         simple = len(inputs) == 1 and not more and isinstance(inputs[0], Tensor)
         with torch.no_grad(), self._as_written():
+            if self._own and all(map(is_plain, tensors)):
+                self._compare(inputs, more)
             if not self._why and not self._not_whole and simple and is_plain(inputs[0]) and _is_batch(inputs[0]):
                 return self._planned(inputs[0])
             # What torch makes of tensors that only it can read it makes here too, and of an empty batch.
@@ -207,6 +215,41 @@ class CompiledTicket(nn.Module):
         if torch.is_autocast_enabled(self._device.type):
             return torch.autocast(self._device.type, enabled=False)
         return nullcontext()
+
+    def _compare(self, inputs: tuple[Any, ...], more: dict[str, Any]) -> None:
+        """Run the model itself from now on if its graph answers otherwise.
+
+        What a model's code decides at each call, by a count of its own or by chance, a graph has decided for good.
+        """
+        with self._lock:
+            if self._own is None:
+                return
+            (own,), (graph, mask, path, name) = self._own, self._held
+            if self._differ(graph, own, inputs, more):
+                self._held = (own, mask, path, name)
+                self._planners.clear()
+                self._layers = None
+                if not self._why:
+                    self._not_whole = f"asked for a graph of {name}, got a model that answers otherwise than its graph"
+                    try:
+                        self._by_layers(self._not_whole)
+                    except InputError as error:
+                        self._why = str(error)
+                        self._fall_back(self._why)
+            self._own = None
+
+    @staticmethod
+    def _differ(graph: nn.Module, own: nn.Module, inputs: tuple[Any, ...], more: dict[str, Any]) -> bool:
+        # Neither the inputs nor the model nor the random state are to tell that there was a call before the first one.
+        own = copy.deepcopy(own, {id(p): p for p in own.parameters()})
+        before = torch.get_rng_state()
+        try:
+            some, named = copied_inputs((inputs, more))
+            return compared(graph, own, some, named)[1] is not None
+        except TypeError:
+            return False
+        finally:
+            torch.set_rng_state(before)
 
     def _planned(self, inputs: Tensor) -> Tensor:
         with self._lock:
@@ -297,7 +340,8 @@ class CompiledTicket(nn.Module):
         with warnings.catch_warnings():
             # It was said of the original.
             warnings.simplefilter("ignore", DensePathWarning)
-            return CompiledTicket(copy.deepcopy(model, memo), mask, path, name)
+            own = copy.deepcopy(self._own[0], memo) if self._own else None
+            return CompiledTicket(copy.deepcopy(model, memo), mask, path, name, own)
 
     def __repr__(self) -> str:
         _, mask, _, name = self._held

@@ -101,26 +101,9 @@ class LayerByLayer:
         return self._model(*inputs, **more)
 
     def _compare(self, inputs: tuple[Any, ...], more: dict[str, Any]) -> Any:
-        try:
-            copied = _copied((inputs, more))
-        except TypeError:
-            # What a caller's own object does when it is used twice, a cache of keys say, is not known.
-            self._compared = True
-            return self._model(*inputs, **more)
-        before = torch.get_rng_state()
-        found = self._model(*inputs, **more)
-        after = torch.get_rng_state()
-        if not torch.equal(before, after):
-            torch.set_rng_state(before)
-        wanted = self._plain(*copied[0], **copied[1])
-        if not torch.equal(before, after):
-            torch.set_rng_state(after)
-        pairs = list(_tensors(found)), list(_tensors(wanted))
-        if len(pairs[0]) != len(pairs[1]):
-            raise InputError("asked for layers on the kernels, got other outputs than those of the dense path")
-        for ours, theirs in zip(*pairs, strict=True):
-            if theirs.numel() and theirs.is_floating_point() and (why := wrong(ours.contiguous(), theirs)):
-                raise InputError(f"asked for layers on the kernels, got outputs that {why} those of the dense path")
+        found, why = compared(self._model, self._plain, inputs, more)
+        if why:
+            raise InputError(f"asked for layers on the kernels, got outputs that {why} those of the dense path")
         self._compared = True
         return found
 
@@ -178,6 +161,32 @@ class LayerPlan:
         return self.model(*inputs, **more)
 
 
+def compared(
+    ours: nn.Module, theirs: nn.Module, inputs: tuple[Any, ...], more: dict[str, Any]
+) -> tuple[Any, str | None]:
+    """Our outputs, and what tells them from those of another model in words, where it is more than rounding.
+
+    Inputs of which no copy can be made are used once, and nothing is compared: what a caller's own object does when it
+    is used twice, a cache of keys say, is not known.
+    """
+    try:
+        copied = copied_inputs((inputs, more))
+    except TypeError:
+        return ours(*inputs, **more), None
+    before = torch.get_rng_state()
+    found = ours(*inputs, **more)
+    after = torch.get_rng_state()
+    if not torch.equal(before, after):
+        torch.set_rng_state(before)
+    wanted = theirs(*copied[0], **copied[1])
+    torch.set_rng_state(after)
+    pairs = list(_tensors(found)), list(_tensors(wanted))
+    if len(pairs[0]) != len(pairs[1]):
+        return found, "are not as many as"
+    off = (wrong(a.contiguous(), b) for a, b in zip(*pairs, strict=True) if b.numel() and b.is_floating_point())
+    return found, next(filter(None, off), None)
+
+
 def _alone(module: nn.Module, owners: Mapping[int, int]) -> bool:
     """Whether a module is a layer of torch's that the kernels know, with weights of its own."""
     if type(module) not in (nn.Linear, nn.Conv2d) or "forward" in module.__dict__:
@@ -192,14 +201,14 @@ def _alone(module: nn.Module, owners: Mapping[int, int]) -> bool:
     )
 
 
-def _copied(value: Any) -> Any:
+def copied_inputs(value: Any) -> Any:
     """Inputs, with copies of their tensors. TypeError where one is no tensor, plain value or plain container."""
     if isinstance(value, Tensor):
         return value.clone()
     if type(value) in (tuple, list):
-        return type(value)(_copied(one) for one in value)
+        return type(value)(copied_inputs(one) for one in value)
     if type(value) is dict:
-        return {key: _copied(one) for key, one in value.items()}
+        return {key: copied_inputs(one) for key, one in value.items()}
     if value is None or isinstance(value, bool | int | float | complex | str | torch.dtype | torch.device):
         return value
     raise TypeError
