@@ -46,7 +46,7 @@ sanitize: .venv/ready ## the native kernels' tests under AddressSanitizer and UB
 	@$(SANITIZED) LD_PRELOAD="$(RUNTIMES)" ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=8 \
 		$(BIN)/python -m pytest -q tests/native --ignore tests/native/test_build.py $(ARGS)
 
-bench: .venv/ready ## every benchmark in one table, with the targets (45 minutes; leave the machine alone)
+bench: .venv/ready ## every benchmark in one table, with the targets (about an hour; leave the machine alone)
 	@$(BIN)/python benchmarks/support/table.py
 
 results: .venv/ready ## write results/README.md and the README's table from the records in results/
